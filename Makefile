@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# KVM vCPU reset: get the base kernel, put the series on it, build it with its
+# selftests for riscv, arm64 and x86, boot and test it, mail it.
+# "make help" lists what can be done; README.md explains it.
+
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+# What is given on the command line is ours, not kbuild's (VERSION, BUILD, ...).
+MAKEOVERRIDES =
+SHELL := /bin/bash
+.SUFFIXES:
+.DEFAULT_GOAL := all
+
+# Every symbol of Kconfig: what the command line or the environment says, then
+# .config, then the defaults of Kconfig as scripts/defconfig has them.
+include $(firstword $(wildcard .config) scripts/defconfig)
+
+setting = $(subst ",,$(CONFIG_$(1)))
+ARCHES := riscv arm64 x86
+ARCH_RISCV    ?= $(or $(call setting,ARCH_RISCV),n)
+ARCH_ARM64    ?= $(or $(call setting,ARCH_ARM64),n)
+ARCH_X86      ?= $(or $(call setting,ARCH_X86),n)
+CC_CLANG      ?= $(or $(call setting,CC_CLANG),n)
+LLVM          ?= $(or $(call setting,LLVM),$(if $(filter y,$(CC_CLANG)),-19))
+CCACHE        ?= $(or $(call setting,CCACHE),n)
+JOBS          ?= $(call setting,JOBS)
+PROFILE       ?= $(call setting,PROFILE)
+TESTS         ?= $(call setting,TESTS)
+NR_CPUS       ?= $(call setting,NR_CPUS)
+MEMORY        ?= $(call setting,MEMORY)
+TIMEOUT_SCALE ?= $(call setting,TIMEOUT_SCALE)
+BOOT_TIMEOUT  ?= $(call setting,BOOT_TIMEOUT)
+
+# Not part of the matrix.
+ARCH     ?= $(strip $(if $(filter y,$(ARCH_RISCV)),riscv) \
+	$(if $(filter y,$(ARCH_ARM64)),arm64) $(if $(filter y,$(ARCH_X86)),x86))
+KERNEL   ?=
+BUILD    ?= $(CURDIR)/build
+CACHE    ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kvm-vcpu-reset
+ON       ?= series
+VARIANT  ?=
+BUSYBOX  ?=
+QEMU     ?=
+BRANCH   ?= kvm-vcpu-reset
+VERSION  ?= 1
+SINCE    ?=
+FORCE    ?= 0
+SETUP    ?= install
+V        ?= 0
+
+# Aliases that people type.
+override ARCH := $(patsubst x86_64,x86,$(patsubst aarch64,arm64,$(patsubst riscv64,riscv,$(ARCH))))
+
+fail = $(error $(1). Next: $(2))
+ifneq ($(filter-out $(ARCHES),$(ARCH)),)
+$(call fail,ARCH=$(filter-out $(ARCHES),$(ARCH)) is not one of: $(ARCHES),make ARCH="riscv x86")
+endif
+ifeq ($(ARCH),)
+$(call fail,no architecture is chosen,make ARCH=riscv or make menuconfig)
+endif
+PROFILES := debug rt
+ifneq ($(filter-out $(PROFILES),$(PROFILE)),)
+$(call fail,PROFILE=$(PROFILE) is not one of: $(PROFILES) (or empty),make check PROFILE=debug)
+endif
+ifneq ($(filter-out series base,$(ON)),)
+$(call fail,ON=$(ON) is neither series nor base,make check ON=base)
+endif
+ifneq ($(filter-out y n,$(CCACHE)),)
+$(call fail,CCACHE=$(CCACHE) is neither y nor n,make CCACHE=n)
+endif
+define positive
+ifneq ($$(shell [ "$$($(1))" -ge $(2) ] 2>/dev/null && echo ok),ok)
+$$(call fail,$(1)=$$($(1)) is not a number of $(2) or more,make help)
+endif
+endef
+$(eval $(call positive,JOBS,0))
+$(foreach v,NR_CPUS MEMORY TIMEOUT_SCALE BOOT_TIMEOUT,$(eval $(call positive,$(v),1)))
+
+override JOBS := $(if $(filter 0,$(JOBS)),$(shell nproc),$(JOBS))
+TREE := $(BUILD)/linux
+SUFFIX := $(addprefix -,$(PROFILE))$(if $(LLVM),-clang)
+RUNNER := tools/testing/selftests/kvm/qemu
+
+export BUILD CACHE TREE KERNEL ARCH ON VARIANT PROFILE TESTS NR_CPUS MEMORY TIMEOUT_SCALE
+export BOOT_TIMEOUT BUSYBOX QEMU BRANCH VERSION SINCE FORCE SETUP V LLVM JOBS SUFFIX RUNNER
+export USE_CCACHE := $(CCACHE)
+
+# kbuild takes no path with spaces; only the build directory must be without.
+no_spaces = $(if $(word 2,$(BUILD)),$(call fail,kbuild cannot build in "$(BUILD)": spaces,make BUILD=/a/path/without/spaces))
+
+locked := +@$(no_spaces)scripts/locked.sh
+build_goals := $(addprefix _build-,$(ARCH))
+
+## Main job
+all: ## install the tools, get the base, apply the series, build kernels and tests
+	$(locked) $(MAKE) _all
+check: ## all of that, then boot each architecture and pass its tests (ON=base: on the base)
+	$(locked) $(MAKE) _check
+
+_all: setup _tree
+	+@scripts/step.sh "kernels and selftests: $(ARCH)" "make V=1" \
+		$(MAKE) -j$(JOBS) $(build_goals)
+	@scripts/check.sh summary
+_check: setup
+	@scripts/test/run
+	+@$(MAKE) _tree
+	+@$(MAKE) -j$(JOBS) $(build_goals)
+	@scripts/check.sh run
+
+## One step
+setup: ## see that every tool is there, as root install what is missing
+	@scripts/setup.sh $(ARCH)
+base: ## get Linux and check it
+	@$(no_spaces)scripts/locked.sh scripts/base.sh >/dev/null
+tree: ## make or update the git tree with one commit per patch
+	$(locked) $(MAKE) _tree
+_tree:
+	@scripts/series.sh tree
+build: ## build kernels and selftests
+	$(locked) $(MAKE) setup _tree
+	$(locked) $(MAKE) -j$(JOBS) $(build_goals)
+$(build_goals): _build-%:
+	+@scripts/step.sh "$* $(ON)$(SUFFIX): kernel, selftests" \
+		"make build ARCH=$*$(addprefix $() PROFILE=,$(PROFILE)) ON=$(ON) V=1" scripts/check.sh build $*
+rerun: ## boot and test what was built last
+	@$(no_spaces)scripts/locked.sh scripts/check.sh run
+test-scripts: ## test the scripts here: seconds, no kernel
+	@scripts/test/run
+shell: ## a shell in the virtual machine of one ARCH; leave it with "exit" or Ctrl-A X
+	@scripts/check.sh shell
+
+## The series
+refresh: ## write the commits of the tree back to patches/ and the added files
+	@scripts/locked.sh scripts/series.sh refresh
+apply: ## put the series on a new BRANCH of your own git tree KERNEL
+	@KERNEL= scripts/locked.sh scripts/series.sh apply '$(KERNEL)'
+mbox: ## mail form with cover letter, To and Cc (VERSION=2 adds a range-diff)
+	@KERNEL= scripts/locked.sh scripts/series.sh mbox
+
+## Configuration (.config; none is needed)
+CONFIGS := menuconfig nconfig defconfig olddefconfig savedefconfig
+menuconfig: ## choose architectures, compiler, profile, sizes
+defconfig: ## back to the defaults
+$(CONFIGS): _tree
+	@mkdir -p '$(BUILD)/kconfig'
+	+@[ $@ != defconfig ] || rm -f .config
+	+@$(MAKE) -s -C '$(TREE)' O='$(BUILD)/kconfig' ARCH=x86 KBUILD_KCONFIG='$(CURDIR)/Kconfig' \
+		KCONFIG_CONFIG='$(CURDIR)/.config' $(if $(filter defconfig,$@),alldefconfig,$@)
+
+## Names for scripts (make -s)
+tree-path: ## the composed git tree
+	@echo '$(TREE)'
+base-path: ## the unmodified base, checked out
+	@scripts/check.sh base-path
+image-path: ## the kernel image of one ARCH (ON=base: of the base)
+	@scripts/check.sh image-path
+kselftest-path: ## the installed selftests of one ARCH
+	@scripts/check.sh kselftest-path
+
+## Cleaning
+clean: ## remove what was built; the tree stays
+	@rm -rf '$(BUILD)'/{riscv,arm64,x86}* '$(BUILD)'/{linux,base}/out-* '$(BUILD)/log' '$(BUILD)/kconfig' '$(BUILD)/mbox'
+distclean: ## remove build/ and .config; the cache stays
+	@scripts/series.sh saved || [ '$(FORCE)' = 1 ]
+	@rm -rf '$(BUILD)' .config
+
+help: ## this text
+	@awk -F ':.*## ' '/^## /{print "\n" substr($$0, 4) ":"} /^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
+	@printf '\nVariables, with their value now:\n'
+	@printf '  %-14s %-24s %s\n' $(foreach v,$(help_vars),'$(v)' '$($(v))' $(help_$(v)))
+	@printf '\nmake itself exits with 0 or 2; %s has the status that README.md lists.\n' '$(BUILD)/status'
+
+help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS ON VARIANT NR_CPUS MEMORY TIMEOUT_SCALE \
+	BOOT_TIMEOUT KERNEL BUILD CACHE BRANCH VERSION SINCE FORCE BUSYBOX SETUP V
+help_ARCH          := 'of riscv arm64 x86'
+help_PROFILE       := 'debug, rt or empty'
+help_LLVM          := 'suffix of clang, such as -19; empty: gcc'
+help_CCACHE        := 'y or n'
+help_JOBS          := 'parallel compile jobs'
+help_TESTS         := 'names or patterns; empty: patches/v7.2/tests; all: every KVM selftest'
+help_ON            := 'series, or base: the same tests on the unmodified kernel'
+help_VARIANT       := 'arm64: vhe nvhe; riscv: aia noaia; empty: the first'
+help_NR_CPUS       := 'of the virtual machine'
+help_MEMORY        := 'MiB of the virtual machine'
+help_TIMEOUT_SCALE := 'factor on the timeouts of the tests'
+help_BOOT_TIMEOUT  := 'seconds'
+help_KERNEL        := 'base: a git tree, an unpacked tree or a tarball'
+help_BUILD         := 'build directory'
+help_CACHE         := 'downloads; shared by all checkouts'
+help_BRANCH        := 'what make apply creates'
+help_VERSION       := 'of the mailed series'
+help_SINCE         := 'commit here that the last version was sent from (default: the tag sent/vN)'
+help_FORCE         := '1: prefer this side when tree and files both changed'
+help_BUSYBOX       := 'static, for that ARCH; empty: Debian'"'"'s is fetched for make shell'
+help_SETUP         := 'check: install nothing'
+help_V             := '1: show commands and their output'
+
+.PHONY: all check setup base tree build rerun test-scripts shell refresh apply mbox $(CONFIGS)
+.PHONY: tree-path base-path image-path kselftest-path clean distclean help
+.PHONY: _all _check _tree $(build_goals)

@@ -1,0 +1,215 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# check.sh: drive the series' own QEMU runner (tools/testing/selftests/kvm/qemu)
+# for the architectures of ARCH, on the series or on the base (ON).
+#
+#	check.sh build ARCH	kernel and selftests of one architecture
+#	check.sh run		boot each, run the tests, say what came out
+#	check.sh summary	where things are and what to type next
+#	check.sh shell		a shell in the virtual machine
+#	check.sh base-path | image-path | kselftest-path
+#
+# Which tests: TESTS, or those of patches/<version>/tests. On the base, a test
+# marked there as "base=fail" must fail: it is the reproducer of a bug that the
+# series fixes, and a pass would mean that it shows nothing.
+#
+# Exit status: 0 as expected, 1 a test failed, 3 build failed, 4 QEMU could not
+# start, 5 the run ended early; the worst of all architectures. It is also
+# written to build/status, since make turns every failure into 2.
+
+. "$(dirname -- "$0")/common.sh"
+
+RUNNER=${RUNNER:-tools/testing/selftests/kvm/qemu}
+ON=${ON:-series}
+ARCH=${ARCH:-riscv arm64 x86}
+SUFFIX=${SUFFIX:-}
+TESTS=${TESTS:-}
+
+# The base is checked out beside the series when it is first asked for.
+base_tree()
+{
+	if [ ! -e "$BUILD/base/.git" ]; then
+		[ -e "$TREE/.git" ] || die "there is no tree at $TREE" "make tree"
+		need_space "$BUILD" 2048
+		rm -rf -- "$BUILD/base.new"
+		git -C "$TREE" worktree prune
+		git -C "$TREE" worktree add -q --detach "$BUILD/base.new" refs/series/base
+		git -C "$TREE" worktree move "$BUILD/base.new" "$BUILD/base"
+	fi
+	[ "$(git -C "$BUILD/base" rev-parse HEAD)" = "$(git -C "$TREE" rev-parse refs/series/base)" ] ||
+		git -C "$BUILD/base" reset -q --keep refs/series/base
+	printf '%s\n' "$BUILD/base"
+}
+
+kernel_tree() { if [ "$ON" = base ]; then base_tree; else printf '%s\n' "$TREE"; fi; }
+
+one_arch()
+{
+	[ "$(wc -w <<<"$ARCH")" = 1 ] || die "this is for one architecture, ARCH has: $ARCH" "$1"
+}
+
+# runner ARCH ARGUMENT...: the output directory of the kernel is a direct child
+# of its tree; kbuild's paths are then relative, and ccache finds for the series
+# what it compiled for the base.
+runner()
+{
+	local arch=$1 tree
+	shift
+
+	tree=$(kernel_tree)
+	[ -e "$TREE/$RUNNER/run.sh" ] || die "$TREE has no $RUNNER" "make tree"
+	if [ "${USE_CCACHE:-n}" = y ]; then
+		export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-3G}
+		set -- "$@" CCACHE=ccache
+	fi
+	[ -z "${VARIANT:-}" ] || set -- "$@" "VARIANT=$VARIANT"
+	[ -z "${QEMU:-}" ] || set -- "$@" "QEMU=$QEMU"
+	# Only what is named here reaches the runner.
+	env -u ARCH -u TESTS -u VARIANT -u QEMU -u KERNEL -u BUILD -u VERSION -u SUFFIX -u ON \
+		"$TREE/$RUNNER/run.sh" "ARCH=$arch" "KERNEL_PATH=$tree" \
+		"KERNEL_BUILD_PATH=$tree/out-$arch$SUFFIX" "BUILD_PATH=$BUILD/$arch$SUFFIX" \
+		"PROFILE=${PROFILE:-}" "LLVM=${LLVM:-}" "NR_CPUS=${NR_CPUS:-4}" \
+		"MEMORY=${MEMORY:-2048}M" "BOOT_TIMEOUT=${BOOT_TIMEOUT:-120}" "V=${V:-0}" \
+		"BUSYBOX=${BUSYBOX:-}" "$@"
+}
+
+# tests_of ARCH: the names
+tests_of()
+{
+	case $TESTS in
+	'') sed 's/#.*//' "$PATCHES/tests" | awk -v a="$1" \
+		'NF && ($1 == "*" || index("," $1 ",", "," a ",")) { printf "%s%s", s, $2; s = " " }' ;;
+	all) ;;
+	*) printf '%s' "$TESTS" ;;
+	esac
+}
+
+# must_fail ARCH TEST: is it a reproducer of what the base does wrong?
+must_fail()
+{
+	[ "$ON" = base ] && sed 's/#.*//' "$PATCHES/tests" | awk -v a="$1" -v t="$2" \
+		'$2 == t && $3 == "base=fail" && ($1 == "*" || index("," $1 ",", "," a ",")) { found = 1 }
+		 END { exit !found }'
+}
+
+run()
+{
+	local arch status worst=0 line number name out variant
+	local -i passed=0 failed=0 skipped=0
+	local results=$BUILD/results
+	local -a wrong=()
+
+	mkdir -p "$results"
+	for arch in $ARCH; do
+		say ""
+		say "$arch, ${PROFILE:+$PROFILE profile, }on the $ON:"
+		status=0
+		runner "$arch" rerun "TESTS=$(tests_of "$arch")" \
+			${TIMEOUT_SCALE:+"TIMEOUT_SCALE=$TIMEOUT_SCALE"} || status=$?
+		variant=${VARIANT:-$(runner "$arch" -s print-VARIANT 2>/dev/null || echo default)}
+		out=$results/$arch$SUFFIX-$variant-$ON
+		for line in ktap console status; do
+			cp "$BUILD/$arch$SUFFIX/results/$variant.$line" "$out.$line" 2>/dev/null || rm -f "$out.$line"
+		done
+		case $status in
+		0|1) ;;
+		2|3|4|5)
+			[ "$worst" -ge "$status" ] || worst=$status
+			wrong+=("$arch (status $status)")
+			failed+=1
+			;;
+		*) worst=5; wrong+=("$arch (status $status)"); failed+=1 ;;
+		esac
+		[ -e "$out.ktap" ] || continue
+		while read -r line; do
+			[[ $line =~ ^(not\ )?ok\ ([0-9]+)\ (-\ )?(kvm:)?([^ ]+)(.*)$ ]] || continue
+			number=${BASH_REMATCH[1]}
+			name=${BASH_REMATCH[5]}
+			if must_fail "$arch" "$name"; then
+				if [ -n "$number" ]; then
+					passed+=1
+					say "  $name fails on the base, as it must"
+				else
+					failed+=1
+					wrong+=("$arch $name passes on the base: it shows nothing")
+				fi
+			elif [[ ${BASH_REMATCH[6]} == *"# SKIP"* ]]; then
+				skipped+=1
+			elif [ -n "$number" ]; then
+				failed+=1
+				wrong+=("$arch $name")
+			else
+				passed+=1
+			fi
+		done <"$out.ktap"
+	done
+	[ "$failed" -eq 0 ] || [ "$worst" -gt 0 ] || worst=1
+	echo "$worst" >"$BUILD/status"
+	say ""
+	if [ "$failed" -gt 0 ]; then
+		printf 'wrong: %s\n' "${wrong[@]}"
+		say "logs:  $results/"
+		say "next:  make rerun ARCH=... TESTS=... to run one again, make shell ARCH=... to look around"
+	fi
+	say "$passed passed, $failed failed, $skipped skipped"
+	return "$worst"
+}
+
+# busybox ARCH: a static one of that architecture, from Debian
+busybox()
+{
+	local arch debian file=$CACHE/busybox-$1
+
+	case $1 in riscv) debian=riscv64 ;; arm64) debian=arm64 ;; x86) debian=amd64 ;; esac
+	if [ ! -x "$file" ]; then
+		"$TOP/scripts/package.sh" "$debian" busybox-static ./bin/busybox ./usr/bin/busybox >"$file.new"
+		chmod 755 "$file.new"
+		mv -- "$file.new" "$file"
+	fi
+	printf '%s\n' "$file"
+}
+
+case ${1:-} in
+build)
+	runner "$2" build
+	;;
+run)
+	run
+	;;
+summary)
+	for arch in $ARCH; do
+		say "$arch kernel:    $(kernel_tree)/$(ARCH=$arch "$0" image-path | sed "s,^$(kernel_tree)/,,")"
+		say "$arch selftests: $BUILD/$arch$SUFFIX/kselftest_install/"
+	done
+	say ""
+	say "next: make check (boots them and passes the tests), make shell ARCH=${ARCH%% *}, make help"
+	echo 0 >"$BUILD/status"
+	;;
+shell)
+	one_arch "make shell ARCH=riscv"
+	BUSYBOX=${BUSYBOX:-$(busybox "$ARCH")}
+	say "leave with \"exit\", or kill QEMU with Ctrl-A X"
+	runner "$ARCH" shell
+	;;
+base-path)
+	[ -e "$TREE/.git" ] || "$TOP/scripts/series.sh" tree >&2
+	base_tree
+	;;
+image-path)
+	one_arch "make -s image-path ARCH=x86"
+	case $ARCH in
+	x86) image=arch/x86/boot/bzImage ;;
+	*) image=arch/$ARCH/boot/Image ;;
+	esac
+	if [ "$ON" = base ]; then tree=$BUILD/base; else tree=$TREE; fi
+	say "$tree/out-$ARCH$SUFFIX/$image"
+	;;
+kselftest-path)
+	one_arch "make -s kselftest-path ARCH=x86"
+	say "$BUILD/$ARCH$SUFFIX/kselftest_install"
+	;;
+*)
+	die "check.sh knows build, run, summary, shell, base-path, image-path and kselftest-path, not \"${1:-}\"" "make help"
+	;;
+esac
