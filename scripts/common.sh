@@ -56,3 +56,13 @@ need_space()
 		"$1 has $have MiB free, this step needs $2 MiB" \
 		"free some space, or point BUILD= and CACHE= at another disk"
 }
+
+# cross_of ARCH: the prefix of its tools; empty for the machine's own
+cross_of()
+{
+	case $1 in
+	riscv) [ "$(uname -m)" = riscv64 ] || echo riscv64-linux-gnu- ;;
+	arm64) [ "$(uname -m)" = aarch64 ] || echo aarch64-linux-gnu- ;;
+	x86) [ "$(uname -m)" = x86_64 ] || echo x86_64-linux-gnu- ;;
+	esac
+}

@@ -1,0 +1,207 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# checkers.sh [CHECKER ...]: the kernel's own checkers on what the series
+# touches. Without arguments all of: checkpatch maintainers kerneldoc w1 sparse
+# coccicheck docs.
+#
+# Where a checker looks at whole files, the same files are checked on the base
+# and only what is new is reported: each complaint without its line number, as
+# many times as it is there. Kernels of both are built first: "make build" and
+# "make build ON=base".
+
+. "$(dirname -- "$0")/../common.sh"
+
+ARCH=${ARCH:-riscv arm64 x86}
+OUT=$BUILD/checkers
+FOUND=0
+declare -A COUNT=()
+
+tree_git() { git -C "$TREE" "$@"; }
+
+# complain CHECKER FILE: its lines are new; empty is fine
+complain()
+{
+	COUNT[$1]=$((${COUNT[$1]:-0} + $(grep -c . "$2" || :)))
+	[ -s "$2" ] || return 0
+	FOUND=1
+	sed "s/^/$1: /" "$2"
+}
+
+# touched GLOB...: files of the series' end that it touched or added
+touched() { tree_git diff --name-only --no-renames --diff-filter=AM "$BASE" "$HEAD" -- "$@"; }
+
+# new_lines BEFORE AFTER: the lines of AFTER that BEFORE has fewer of, line
+# numbers aside
+new_lines()
+{
+	awk '
+	function key(s) { gsub(/:[0-9]+(:[0-9]+)?:/, ":", s); gsub(/line [0-9]+/, "line", s); return s }
+	FNR == NR { seen[key($0)]++; next }
+	{ k = key($0); if (seen[k]-- <= 0) print }' "$1" "$2"
+}
+
+# objects ARCH: what the touched C files compile to, where this kernel has it
+objects()
+{
+	local f
+
+	touched '*.c' | while read -r f; do
+		case $f in
+		tools/*|Documentation/*) continue ;;
+		arch/"$1"/*) ;;
+		arch/*) continue ;;
+		esac
+		[ ! -e "$TREE/out-$1/${f%.c}.o" ] || printf '%s\n' "${f%.c}.o"
+	done
+}
+
+# both CHECKER FUNCTION: FUNCTION TREE ARCH OBJECT... prints complaints; on the
+# base and on the series for each architecture, and report what is new
+both()
+{
+	local checker=$1 function=$2 arch
+	local -a objs here
+
+	for arch in $ARCH; do
+		mapfile -t objs < <(objects "$arch")
+		[ ${#objs[@]} -gt 0 ] || continue
+		# An added file has no base.
+		here=()
+		for f in "${objs[@]}"; do
+			[ ! -e "$BUILD/base/${f%.o}.c" ] || here+=("$f")
+		done
+		: >"$OUT/$checker-$arch.base"
+		[ ${#here[@]} -eq 0 ] || "$function" "$BUILD/base" "$arch" "${here[@]}" >"$OUT/$checker-$arch.base"
+		"$function" "$TREE" "$arch" "${objs[@]}" >"$OUT/$checker-$arch.series"
+		new_lines "$OUT/$checker-$arch.base" "$OUT/$checker-$arch.series" >"$OUT/$checker-$arch.new"
+		complain "$checker" "$OUT/$checker-$arch.new"
+	done
+}
+
+# kbuild TREE ARCH ARGUMENT...: with the tools that the kernel was built with
+kbuild()
+{
+	local tree=$1 arch=$2 cross
+	shift 2
+
+	[ -e "$tree/out-$arch/.config" ] || die "there is no $arch kernel of $tree" \
+		"make build ARCH=$arch$([ "$tree" = "$TREE" ] || echo ' ON=base')"
+	cross=$(cross_of "$arch")
+	[ "${USE_CCACHE:-n}" = n ] || set -- CC="ccache ${cross}gcc" "$@"
+	env -u MAKEFLAGS -u MAKELEVEL make -s -C "$tree" O="$tree/out-$arch" ARCH="$arch" CROSS_COMPILE="$cross" \
+		"$@" 2>&1 </dev/null
+}
+
+# warnings TREE: the complaints, with paths relative to the tree
+warnings()
+{
+	grep -E '^(\.\./|/)?[^ ]+:[0-9]+(:[0-9]+)?:? ' | grep -vE ': note: ' |
+		sed -e "s,^$1/,," -e 's,^\.\./,,' || :
+}
+
+check_checkpatch()
+{
+	local commit
+
+	# FILE_PATH_CHANGES: MAINTAINERS of the kernel covers these directories
+	# UNKNOWN_COMMIT_ID, GIT_COMMIT_ID: the base is one commit, without history
+	# NO_AUTHOR_SIGN_OFF, MISSING_SIGN_OFF: a person adds theirs in "make mbox"
+	: >"$OUT/checkpatch"
+	for commit in $(tree_git rev-list --reverse "$BASE..$HEAD"); do
+		(cd "$TREE" && tree_git format-patch -q -1 --stdout "$commit" |
+			./scripts/checkpatch.pl --strict --no-signoff --terse --no-summary \
+			--show-types --ignore FILE_PATH_CHANGES,UNKNOWN_COMMIT_ID,GIT_COMMIT_ID - 2>/dev/null |
+			sed "s|^-|$(tree_git log -1 --format=%s "$commit" | cut -c1-60 | tr '|&' '..')|") >>"$OUT/checkpatch" || :
+	done
+	complain checkpatch "$OUT/checkpatch"
+}
+
+check_maintainers()
+{
+	local commit
+
+	: >"$OUT/maintainers"
+	for commit in $(tree_git rev-list --reverse "$BASE..$HEAD"); do
+		tree_git format-patch -q -1 --stdout "$commit" |
+			(cd "$TREE" && ./scripts/get_maintainer.pl --no-git --no-git-fallback --no-rolestats -) 2>/dev/null |
+			grep -qE 'kvm|selftest' ||
+			tree_git log -1 --format='no KVM list or maintainer for: %s' "$commit" >>"$OUT/maintainers"
+	done
+	complain maintainers "$OUT/maintainers"
+}
+
+check_kerneldoc()
+{
+	local f
+
+	: >"$OUT/kerneldoc.base"
+	: >"$OUT/kerneldoc.series"
+	while read -r f; do
+		[ ! -e "$BUILD/base/$f" ] || (cd "$BUILD/base" && ./scripts/kernel-doc -none "$f") >>"$OUT/kerneldoc.base" 2>&1 || :
+		(cd "$TREE" && ./scripts/kernel-doc -none "$f") >>"$OUT/kerneldoc.series" 2>&1 || :
+	done < <(touched '*.c' '*.h' ':!tools')
+	new_lines "$OUT/kerneldoc.base" "$OUT/kerneldoc.series" >"$OUT/kerneldoc.new"
+	complain kerneldoc "$OUT/kerneldoc.new"
+}
+
+# The object is removed, for kbuild compiles only what is out of date.
+w1() { local t=$1 a=$2; shift 2; (cd "$t/out-$a" && rm -f "$@"); kbuild "$t" "$a" W=1 "$@" | warnings "$t"; }
+sparse() { local t=$1 a=$2; shift 2; kbuild "$t" "$a" C=2 CF=-D__CHECK_ENDIAN__ "$@" | warnings "$t"; }
+cocci() { local t=$1 a=$2; shift 2; kbuild "$t" "$a" C=2 CHECK=scripts/coccicheck "$@" | warnings "$t"; }
+
+check_w1() { both w1 w1; }
+check_sparse()
+{
+	command -v sparse >/dev/null || die "sparse is missing" "apt-get install sparse"
+	both sparse sparse
+}
+check_coccicheck()
+{
+	command -v spatch >/dev/null || die "coccinelle is missing" "apt-get install coccinelle"
+	both coccicheck cocci
+}
+
+check_docs()
+{
+	local t side
+
+	if [ -z "$(touched Documentation)" ]; then
+		say "docs: the series touches none"
+		return
+	fi
+	command -v sphinx-build >/dev/null || die "Sphinx is missing" "apt-get install python3-sphinx"
+	for t in "$BUILD/base" "$TREE"; do
+		side=series
+		[ "$t" = "$TREE" ] || side=base
+		rm -rf "$BUILD/htmldocs-$side"
+		env -u MAKEFLAGS -u MAKELEVEL make -s -C "$t" O="$BUILD/htmldocs-$side" \
+			SPHINXDIRS=virt/kvm htmldocs </dev/null 2>&1 | grep -E 'WARNING|ERROR' |
+			sed -e "s,$t/,,g" -e 's,^\.\./,,' >"$OUT/docs.$side" || :
+		(cd "$t" && ./tools/docs/documentation-file-ref-check 2>&1 |
+			grep -E '^(Documentation/virt/kvm|virt/kvm|arch/[a-z0-9]*/kvm|include|tools/testing/selftests/kvm)' ||
+			:) >>"$OUT/docs.$side"
+	done
+	new_lines "$OUT/docs.base" "$OUT/docs.series" >"$OUT/docs.new"
+	complain docs "$OUT/docs.new"
+}
+
+ALL=(checkpatch maintainers kerneldoc w1 sparse coccicheck docs)
+[ $# -gt 0 ] || set -- "${ALL[@]}"
+for checker; do
+	case " ${ALL[*]} " in
+	*" $checker "*) ;;
+	*) die "there is no checker $checker" "one of: ${ALL[*]}" ;;
+	esac
+done
+[ -e "$TREE/.git" ] || die "there is no tree at $TREE" "make tree"
+BASE=$(tree_git rev-parse refs/series/base)
+HEAD=$(tree_git rev-parse HEAD)
+mkdir -p "$OUT"
+ON=base "$TOP/scripts/check.sh" base-path >/dev/null
+for checker; do
+	start=$(date +%s)
+	"check_$checker"
+	say "checker $checker: ${COUNT[$checker]:-0} new, $(($(date +%s) - start)) s"
+done
+exit "$FOUND"

@@ -1,0 +1,136 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# commits.sh [RANGE]: every commit of the series by itself. For each of the
+# architectures that it can affect: KVM compiles with W=1 and without a warning
+# that the base does not have, the kernel and the selftests of that commit
+# build, and the kernel boots and passes those of patches/<version>/tests that
+# it has. RANGE, in the words of git, is for a part of the series.
+
+. "$(dirname -- "$0")/../common.sh"
+
+ARCH=${ARCH:-riscv arm64 x86}
+RUNNER=${RUNNER:-tools/testing/selftests/kvm/qemu}
+WORK=$BUILD/commits
+OUT=$BUILD/commits-log
+wrong=0
+
+tree_git() { git -C "$TREE" "$@"; }
+
+# affected COMMIT: the architectures of ARCH whose build or behaviour it can change
+affected()
+{
+	local files arch
+
+	files=$(tree_git diff-tree -r --no-commit-id --name-only "$1" | grep -v '^Documentation/' || :)
+	for arch in $ARCH; do
+		if grep -qvE '^(arch|tools/testing/selftests/kvm/(lib/|include/)?(riscv|arm64|x86|s390|loongarch))/' <<<"$files" ||
+		   grep -qE "^(arch|tools/testing/selftests/kvm/(lib/|include/)?)/?$arch/" <<<"$files"; then
+			[ -z "$files" ] || printf '%s\n' "$arch"
+		fi
+	done
+}
+
+# warnings ARCH: what W=1 says of KVM
+warnings()
+{
+	local arch=$1 cross out=$WORK/out-$1-w1
+	cross=$(cross_of "$arch")
+	local -a cc=()
+	[ "${USE_CCACHE:-n}" = n ] || cc=(CC="ccache ${cross}gcc")
+
+	mkdir -p "$out"
+	cp "$WORK/out-$arch/.config" "$out/.config"
+	env -u MAKEFLAGS -u MAKELEVEL make -s -k -j"${JOBS:-2}" -C "$WORK" O="$out" ARCH="$arch" \
+		CROSS_COMPILE="$cross" "${cc[@]}" olddefconfig prepare >"$OUT/prepare.log" 2>&1 </dev/null || :
+	# A directory is compiled as a whole only when out of date, so that a
+	# warning of an earlier commit would not be seen again: start afresh.
+	rm -rf "${out:?}/arch/$arch/kvm" "${out:?}/virt/kvm"
+	env -u MAKEFLAGS -u MAKELEVEL make -s -k -j"${JOBS:-2}" -C "$WORK" O="$out" ARCH="$arch" \
+		CROSS_COMPILE="$cross" "${cc[@]}" W=1 "arch/$arch/kvm/" 2>&1 </dev/null |
+		grep -E '(warning|error):' | sed -e 's,^\.\./,,' -e 's/:[0-9]*:[0-9]*:/:/' | LC_ALL=C sort
+}
+
+runner()
+{
+	local arch=$1
+	shift
+	if [ "${USE_CCACHE:-n}" = y ]; then
+		export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-3G}
+		set -- "$@" CCACHE=ccache
+	fi
+	env -u ARCH -u TESTS -u VARIANT -u QEMU -u KERNEL -u BUILD -u VERSION -u SUFFIX -u ON -u MAKEFLAGS -u MAKELEVEL \
+		"$WORK/$RUNNER/run.sh" ARCH="$arch" KERNEL_PATH="$WORK" KERNEL_BUILD_PATH="$WORK/out-$arch" \
+		BUILD_PATH="$BUILD/commits-$arch" NR_CPUS="${NR_CPUS:-4}" MEMORY="${MEMORY:-2048}M" "$@" </dev/null
+}
+
+# checkout COMMIT: with the runner of the series' end, whatever the commit has
+checkout()
+{
+	rm -rf "${WORK:?}/$RUNNER"
+	git -C "$WORK" checkout -q --force "$1"
+	rm -rf "${WORK:?}/$RUNNER"
+	mkdir -p "$WORK/$RUNNER"
+	git -C "$TREE" archive HEAD:"$RUNNER" | tar -C "$WORK/$RUNNER" -xf -
+}
+
+# one COMMIT ARCH
+one()
+{
+	local commit=$1 arch=$2 log=$OUT/$2.log tests name status=0
+
+	runner "$arch" kernel >"$log" 2>&1 || { say "  $arch: does not build, see $log"; return 1; }
+	if tree_git diff-tree -r --no-commit-id --name-only "$commit" | grep -qE '^(arch|virt|include)/'; then
+		warnings "$arch" >"$OUT/$arch.w1"
+		comm -13 "$OUT/$arch.w1.base" "$OUT/$arch.w1" >"$OUT/$arch.w1.new"
+		[ ! -s "$OUT/$arch.w1.new" ] || {
+			say "  $arch: new warnings with W=1:"
+			sed 's/^/    /' "$OUT/$arch.w1.new"
+			status=1
+		}
+	fi
+	tests=
+	while read -r name; do
+		! grep -qE "[ /]$name( |\$)" "$WORK/tools/testing/selftests/kvm/Makefile.kvm" || tests+=" $name"
+	done < <(sed 's/#.*//' "$PATCHES/tests" | awk -v a="$arch" \
+		'NF && ($1 == "*" || index("," $1 ",", "," a ",")) { print $2 }')
+	if ! runner "$arch" run TESTS="$tests" >>"$log" 2>&1; then
+		say "  $arch: $(grep -E '^result: ' "$log" | tail -n 1)"
+		grep -E '  (fail|timed out)' "$log" | sed 's/^/  /'
+		cp "$log" "$OUT/$arch-${commit:0:12}.log"
+		status=1
+	fi
+	[ "$status" != 0 ] || say "  $arch: builds, boots, $(grep -E '^[0-9]+ passed' "$log" | tail -n 1)"
+	return "$status"
+}
+
+[ -e "$TREE/.git" ] || die "there is no tree at $TREE" "make tree"
+base=$(tree_git rev-parse refs/series/base)
+range=${1:-$base..HEAD}
+tree_git rev-list "$range" >/dev/null 2>&1 || die "$range is not a range of commits in $TREE" "commits.sh HEAD~3..HEAD"
+mkdir -p "$OUT"
+if [ ! -e "$WORK/.git" ]; then
+	need_space "$BUILD" 3072
+	rm -rf "$WORK"
+	tree_git worktree prune
+	tree_git worktree add -q --detach "$WORK" "$base"
+fi
+
+start=$(date +%s)
+checkout "$base"
+for arch in $ARCH; do
+	runner "$arch" kernel >"$OUT/$arch-base.log" 2>&1 ||
+		DIE_STATUS=3 die "the base does not build for $arch" "see $OUT/$arch-base.log"
+	warnings "$arch" >"$OUT/$arch.w1.base"
+done
+for commit in $(tree_git rev-list --reverse "$range"); do
+	say "$(tree_git log -1 --format='%h %s' "$commit")"
+	checkout "$commit"
+	archs=$(affected "$commit")
+	[ -n "$archs" ] || say "  documentation only"
+	for arch in $archs; do
+		one "$commit" "$arch" || wrong=1
+	done
+done
+say "commits: $(tree_git rev-list --count "$range") in $(($(date +%s) - start)) s"
+exit "$wrong"

@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# table.sh: every KVM selftest on the base and on the series, the same kernel
+# configuration and QEMU, side by side. A row must be the same on both, unless
+# patches/<version>/results or a "base=fail" in patches/<version>/tests says
+# otherwise; a failure on both must be named there too, with its reason.
+#
+#	table.sh		run both, then compare
+#	table.sh compare	compare the results that are there
+
+. "$(dirname -- "$0")/../common.sh"
+
+ARCH=${ARCH:-riscv arm64 x86}
+SUFFIX=${SUFFIX:-}
+RESULTS=$BUILD/results
+TABLE=$BUILD/table$SUFFIX.txt
+
+# not_run ARCH: tests that take no part, for SKIP
+not_run()
+{
+	sed 's/#.*//' "$PATCHES/results" | awk -v a="$1" \
+		'NF && $3 == "skip" && $4 == "skip" && ($1 == "*" || index("," $1 ",", "," a ",")) { printf "%s%s", s, $2; s = " " }'
+}
+
+# rows ARCH ON: "TEST RESULT", pass, fail or skip
+rows()
+{
+	cat "$RESULTS/$1$SUFFIX"-*-"$2".ktap 2>/dev/null | sed -nE \
+		-e 's/^ok [0-9]+ (- )?(kvm:)?([^ ]+).*# SKIP.*/\3 skip/p; t' \
+		-e 's/^ok [0-9]+ (- )?(kvm:)?([^ ]+).*/\3 pass/p; t' \
+		-e 's/^not ok [0-9]+ (- )?(kvm:)?([^ ]+).*/\3 fail/p' | LC_ALL=C sort
+}
+
+compare()
+{
+	local arch
+
+	: >"$TABLE"
+	for arch in $ARCH; do
+		LC_ALL=C join -a 1 -a 2 -e none -o 0,1.2,2.2 <(rows "$arch" base) <(rows "$arch" series) |
+		awk -v arch="$arch" '
+		function mine(list) { return list == "*" || index("," list ",", "," arch ",") }
+		FILENAME == ARGV[1] {
+			line = $0; sub(/#.*/, "", line); n = split(line, f, /[ \t]+/)
+			if (n >= 2 && mine(f[1]) && f[3] == "base=fail") { b[f[2]] = "fail"; s[f[2]] = "pass"; why[f[2]] = "reproducer of a bug of the base" }
+			next
+		}
+		FILENAME == ARGV[2] {
+			line = $0; sub(/#.*/, "", line); n = split(line, f, /[ \t]+/)
+			if (n >= 4 && mine(f[1])) {
+				b[f[2]] = f[3]; s[f[2]] = f[4]
+				sub(/^[^ \t]+[ \t]+[^ \t]+[ \t]+[^ \t]+[ \t]+[^ \t]+[ \t]*/, "", line); why[f[2]] = line
+			}
+			next
+		}
+		{
+			verdict = "ok"
+			if ($1 in b) {
+				# "any": known to differ from run to run under emulation
+				if ((b[$1] != "any" && b[$1] != $2) || (s[$1] != "any" && s[$1] != $3))
+					verdict = "WRONG (expected " b[$1] " and " s[$1] ")"
+			} else if ($2 != $3 || $2 == "fail" || $2 == "none")
+				verdict = "WRONG"
+			printf "%-6s %-40s %-5s %-6s %s%s\n", arch, $1, $2, $3, verdict, ($1 in why) ? ": " why[$1] : ""
+		}' "$PATCHES/tests" "$PATCHES/results" - >>"$TABLE"
+	done
+	grep -E ' WRONG' "$TABLE" || :
+	awk '{ n[$1]++; both += ($3 == "pass" && $4 == "pass"); skip += ($3 == "skip" && $4 == "skip"); wrong += / WRONG/ }
+		END { for (a in n) t += n[a]
+		      printf "table: %d rows, %d pass on both, %d skip on both, %d named differences or failures, %d wrong\n",
+			t, both, skip, t - both - skip - wrong, wrong; exit (wrong || !t) }' "$TABLE" || {
+		say "table: $TABLE"
+		return 1
+	}
+	say "table: $TABLE"
+}
+
+case ${1:-run} in
+run)
+	for on in base series; do
+		for arch in $ARCH; do
+			ON=$on ARCH=$arch TESTS=all SKIP=$(not_run "$arch") "$TOP/scripts/check.sh" run \
+				>"$BUILD/log/table-$arch-$on.log" 2>&1 || :
+			tail -n 1 "$BUILD/log/table-$arch-$on.log" | sed "s/^/  $arch $on: /"
+		done
+	done
+	compare
+	;;
+compare)
+	compare
+	;;
+*)
+	die "table.sh knows compare, not \"$1\"" "table.sh, or table.sh compare"
+	;;
+esac
