@@ -45,6 +45,10 @@ BRANCH   ?= kvm-vcpu-reset
 VERSION  ?= 1
 SINCE    ?=
 FORCE    ?= 0
+SKIP     ?=
+LANES    ?=
+CHECKERS ?=
+RANGE    ?=
 SETUP    ?= install
 V        ?= 0
 
@@ -82,7 +86,7 @@ SUFFIX := $(addprefix -,$(PROFILE))$(if $(LLVM),-clang)
 RUNNER := tools/testing/selftests/kvm/qemu
 
 export BUILD CACHE TREE KERNEL ARCH ON VARIANT PROFILE TESTS NR_CPUS MEMORY TIMEOUT_SCALE
-export BOOT_TIMEOUT BUSYBOX QEMU BRANCH VERSION SINCE FORCE SETUP V LLVM JOBS SUFFIX RUNNER
+export SKIP LANES BOOT_TIMEOUT BUSYBOX QEMU BRANCH VERSION SINCE FORCE SETUP V LLVM JOBS SUFFIX RUNNER
 export USE_CCACHE := $(CCACHE)
 
 # kbuild takes no path with spaces; only the build directory must be without.
@@ -97,6 +101,9 @@ all: ## install the tools, get the base, apply the series, build kernels and tes
 check: ## all of that, then boot each architecture and pass its tests (ON=base: on the base)
 	$(locked) $(MAKE) _check
 
+check-full: ## every lane: profiles, variants, clang, VMX, base against series, each commit, checkers
+	$(locked) $(MAKE) _check-full
+
 _all: setup _tree
 	+@scripts/step.sh "kernels and selftests: $(ARCH)" "make V=1" \
 		$(MAKE) -j$(JOBS) $(build_goals)
@@ -104,6 +111,13 @@ _all: setup _tree
 _check: setup
 	@scripts/test/run
 	+@$(MAKE) _tree
+	+@$(MAKE) -j$(JOBS) $(build_goals)
+	@scripts/check.sh run
+_check-full:
+	@FULL=1 scripts/setup.sh $(ARCH)
+	+@$(MAKE) _tree
+	+@scripts/lanes/full.sh
+_lane: _tree
 	+@$(MAKE) -j$(JOBS) $(build_goals)
 	@scripts/check.sh run
 
@@ -128,6 +142,18 @@ test-scripts: ## test the scripts here: seconds, no kernel
 	@scripts/test/run
 shell: ## a shell in the virtual machine of one ARCH; leave it with "exit" or Ctrl-A X
 	@scripts/check.sh shell
+
+## One lane of check-full
+checkers: ## sparse, checkpatch, coccicheck, kernel-doc, W=1, htmldocs: what is new against the base
+	@scripts/lanes/checkers.sh $(CHECKERS)
+others: ## compile KVM of loongarch, mips, powerpc and s390
+	@scripts/lanes/others.sh
+commits: ## build, boot and test every commit by itself
+	@scripts/lanes/commits.sh $(RANGE)
+table: ## every KVM selftest on the base and on the series, side by side
+	@scripts/lanes/table.sh
+lanes-selftest: ## deliberate violations that the lanes must catch
+	@scripts/lanes/selftest.sh
 
 ## The series
 refresh: ## write the commits of the tree back to patches/ and the added files
@@ -170,7 +196,7 @@ help: ## this text
 	@printf '  %-14s %-24s %s\n' $(foreach v,$(help_vars),'$(v)' '$($(v))' $(help_$(v)))
 	@printf '\nmake itself exits with 0 or 2; %s has the status that README.md lists.\n' '$(BUILD)/status'
 
-help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS ON VARIANT NR_CPUS MEMORY TIMEOUT_SCALE \
+help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS SKIP LANES CHECKERS RANGE ON VARIANT NR_CPUS MEMORY TIMEOUT_SCALE \
 	BOOT_TIMEOUT KERNEL BUILD CACHE BRANCH VERSION SINCE FORCE BUSYBOX SETUP V
 help_ARCH          := 'of riscv arm64 x86'
 help_PROFILE       := 'debug, rt or empty'
@@ -178,6 +204,10 @@ help_LLVM          := 'suffix of clang, such as -19; empty: gcc'
 help_CCACHE        := 'y or n'
 help_JOBS          := 'parallel compile jobs'
 help_TESTS         := 'names or patterns; empty: patches/v7.2/tests; all: every KVM selftest'
+help_SKIP          := 'tests to leave out'
+help_LANES         := 'lanes of check-full to run, such as "debug clang-x86 table"; empty: all'
+help_CHECKERS      := 'of: checkpatch maintainers kerneldoc w1 sparse coccicheck docs; empty: all'
+help_RANGE         := 'commits for make commits; empty: all'
 help_ON            := 'series, or base: the same tests on the unmodified kernel'
 help_VARIANT       := 'arm64: vhe nvhe; riscv: aia noaia; empty: the first'
 help_NR_CPUS       := 'of the virtual machine'
@@ -195,6 +225,7 @@ help_BUSYBOX       := 'static, for that ARCH; empty: Debian'"'"'s is fetched for
 help_SETUP         := 'check: install nothing'
 help_V             := '1: show commands and their output'
 
+.PHONY: checkers others commits table lanes-selftest
 .PHONY: all check setup base tree build rerun test-scripts shell refresh apply mbox $(CONFIGS)
 .PHONY: tree-path base-path image-path kselftest-path clean distclean help
-.PHONY: _all _check _tree $(build_goals)
+.PHONY: check-full _all _check _check-full _lane _tree $(build_goals)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # setup.sh [ARCH ...]: see that every tool is there, install what is not.
+# FULL=1: those of "make check-full" too.
 #
 # Missing tools are named all at once, each with the Debian package that has
 # it. As root on Debian they are installed; anyone else gets the one command to
@@ -71,6 +72,18 @@ probe()
 	need flock util-linux "one run at a time"
 	need quilt quilt "testing that the patches apply without fuzz"
 	need shellcheck shellcheck "testing the scripts"
+	if [ -n "${LLVM:-}" ] || [ "${FULL:-0}" = 1 ]; then
+		need "clang${LLVM:--19}" "clang${LLVM:--19}" "building with clang"
+		need "ld.lld${LLVM:--19}" "lld${LLVM:--19}" "building with clang"
+		need "llvm-ar${LLVM:--19}" "llvm${LLVM:--19}" "building with clang"
+	fi
+	if [ "${FULL:-0}" = 1 ]; then
+		need sparse sparse "make checkers"
+		need spatch coccinelle "make checkers"
+		need sphinx-build python3-sphinx "make checkers"
+		need dot graphviz "make checkers"
+		need xorriso xorriso "VMX in Bochs"
+	fi
 	need_header libc6-dev "host tools" gcc stdio.h
 	need_header libelf-dev "objtool" gcc gelf.h
 	need_header libssl-dev "host tools" gcc openssl/opensslv.h

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# full.sh: every lane, one after the other, whatever fails on the way; then one
+# line for each with its time. LANES= names some of them.
+
+. "$(dirname -- "$0")/../common.sh"
+
+ARCH=${ARCH:-riscv arm64 x86}
+RUNNER=${RUNNER:-tools/testing/selftests/kvm/qemu}
+passed=0
+failed=0
+skipped=0
+summary=$BUILD/check-full.txt
+
+has() { [[ " $ARCH " == *" $1 "* ]]; }
+
+# go LANE ARGUMENT...: make with these, unless LANES leaves it out
+go()
+{
+	local lane=$1 start line status=0
+	shift
+
+	if [ -n "${LANES:-}" ] && [[ " $LANES " != *" $lane "* && " $LANES " != *" ${lane%%-*} "* ]]; then
+		skipped=$((skipped + 1))
+		printf '%-18s left out by LANES\n' "$lane" >>"$summary"
+		return
+	fi
+	start=$(date +%s)
+	"$@" >"$BUILD/log/full-$lane.log" 2>&1 </dev/null || status=$?
+	if [ "$status" = 0 ]; then
+		passed=$((passed + 1))
+		line=$(printf '%-18s passed  %5d s  %s' "$lane" $(($(date +%s) - start)) \
+			"$(tail -n 1 "$BUILD/log/full-$lane.log")")
+	else
+		failed=$((failed + 1))
+		line=$(printf '%-18s FAILED  %5d s  log: %s' "$lane" $(($(date +%s) - start)) "$BUILD/log/full-$lane.log")
+	fi
+	say "$line" | tee -a "$summary"
+}
+
+lane() { make -C "$TOP" --no-print-directory _lane "$@"; }
+
+mkdir -p "$BUILD/log"
+: >"$summary"
+go scripts "$TOP/scripts/test/run"
+go series lane
+go base lane ON=base
+for arch in $ARCH; do
+	for variant in $(env -u ARCH -u VARIANT make -s -C "$TREE/$RUNNER" ARCH="$arch" "print-VARIANTS_$arch" | cut -s -d' ' -f2-); do
+		go "variant-$arch-$variant" lane ARCH="$arch" VARIANT="$variant"
+	done
+	for profile in debug rt; do
+		go "$profile-$arch" lane ARCH="$arch" PROFILE="$profile"
+	done
+	go "clang-$arch" lane ARCH="$arch" LLVM="${LLVM:--19}"
+done
+has x86 && go vmx lane ARCH=x86 PROFILE=vmx
+go checkers "$TOP/scripts/lanes/checkers.sh"
+go others "$TOP/scripts/lanes/others.sh"
+go commits "$TOP/scripts/lanes/commits.sh"
+go table "$TOP/scripts/lanes/table.sh"
+has riscv && go selftest "$TOP/scripts/lanes/selftest.sh"
+
+say ""
+cat "$summary"
+say "left out: real hardware; SEV, TDX; running loongarch, mips, powerpc and s390 (they are compiled)"
+say "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]

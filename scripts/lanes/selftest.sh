@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# selftest.sh: does each lane catch what it is there for? Deliberate violations
+# on top of the series, on riscv; each must be caught and named.
+#
+# Needs the riscv kernels: "make build ARCH=riscv", and for the checkers that
+# compare "make build ARCH=riscv ON=base".
+
+. "$(dirname -- "$0")/../common.sh"
+
+RUNNER=${RUNNER:-tools/testing/selftests/kvm/qemu}
+BAD=$BUILD/violations
+OUT=$BUILD/violations-log
+failed=0
+passed=0
+
+# violate MESSAGE: commit what was changed in $BAD
+violate() { git -C "$BAD" add -A && git -C "$BAD" -c user.name=x -c user.email=x@example.org commit -q -m "$1"; }
+start_over() { git -C "$BAD" reset -q --hard "$HEAD_ID" && git -C "$BAD" clean -q -fd -e '/out-*'; }
+
+# caught LANE TEXT FILE: TEXT is in what the lane said
+caught()
+{
+	if grep -q -- "$2" "$3"; then
+		passed=$((passed + 1))
+		printf 'caught: %-12s %s\n' "$1" "$(grep -m 1 -- "$2" "$3" | sed 's/^ *//' | cut -c1-110)"
+	else
+		failed=$((failed + 1))
+		printf 'MISSED: %-12s nothing said "%s", see %s\n' "$1" "$2" "$3"
+	fi
+}
+
+# checker NAME TEXT: run it on $BAD
+checker()
+{
+	TREE=$BAD ARCH=riscv "$TOP/scripts/lanes/checkers.sh" "$1" >"$OUT/$1" 2>&1 &&
+		say "(checker $1 exited with 0)" >"$OUT/$1"
+	caught "$1" "$2" "$OUT/$1"
+}
+
+runner()
+{
+	if [ "${USE_CCACHE:-n}" = y ]; then
+		export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-3G}
+		set -- "$@" CCACHE=ccache
+	fi
+	env -u ARCH -u TESTS -u VARIANT -u QEMU -u KERNEL -u BUILD -u VERSION -u SUFFIX -u ON -u MAKEFLAGS -u MAKELEVEL \
+		-u PROFILE "$TREE/$RUNNER/run.sh" ARCH=riscv KERNEL_PATH="$BAD" MEMORY=2048M "$@" </dev/null
+}
+
+# into FUNCTION CODE: put CODE at the start of a function of riscv's vcpu.c
+into()
+{
+	awk -v f="$1" -v code="$2" '{ print } index($0, f) && !/;$/ { on = 1 } on && /^{/ { print code; on = 0 }' \
+		"$BAD/arch/riscv/kvm/vcpu.c" >"$BAD/vcpu.c.new"
+	mv "$BAD/vcpu.c.new" "$BAD/arch/riscv/kvm/vcpu.c"
+}
+
+[ -e "$TREE/out-riscv/.config" ] || die "there is no riscv kernel" "make build ARCH=riscv"
+[ -e "$BUILD/base/out-riscv/.config" ] || die "there is no riscv kernel of the base" "make build ARCH=riscv ON=base"
+mkdir -p "$OUT"
+HEAD_ID=$(git -C "$TREE" rev-parse HEAD)
+if [ ! -e "$BAD/.git" ]; then
+	need_space "$BUILD" 3072
+	rm -rf "$BAD"
+	git -C "$TREE" worktree prune
+	git -C "$TREE" worktree add -q --detach "$BAD" "$HEAD_ID"
+	cp -a "$TREE/out-riscv" "$BAD/out-riscv"
+fi
+start_over
+
+# --- what only needs to be read or compiled
+cat >>"$BAD/arch/riscv/kvm/vcpu.c" <<'EOT'
+
+/**
+ * kvm_riscv_violation() - Has a parameter that is not described
+ * @nothing: is no parameter
+ */
+int kvm_riscv_violation(int __user *something)
+{
+	int uninitialised;
+	void *p = kmalloc(8, GFP_KERNEL); 
+
+	if (p)
+		kfree(p);
+	return *something + uninitialised;
+}
+EOT
+printf '\nSee Documentation/virt/kvm/is-not-there.rst and :ref:`no_such_label`.\n' >>"$BAD/Documentation/virt/kvm/api.rst"
+mkdir -p "$BAD/lib/violation"
+echo "/* nobody's */" >"$BAD/lib/violation/nobody.c"
+violate "lib: Violate what there is to violate"
+checker checkpatch TRAILING_WHITESPACE
+checker kerneldoc "nothing"
+checker w1 "missing-prototypes\|no previous prototype"
+checker w1 "uninitialized"
+checker sparse "noderef"
+checker coccicheck "kfree"
+checker docs "is-not-there.rst"
+start_over
+echo "/* nobody's */" >"$BAD/violation.c"
+violate "violation: Add a file that KVM does not own"
+checker maintainers "no KVM list or maintainer for: violation"
+
+# --- what needs a kernel that runs
+start_over
+into kvm_arch_vcpu_create $'\tstatic DEFINE_SPINLOCK(violation);\n\n\tspin_lock(&violation);\n\tmsleep(1);\n\tspin_unlock(&violation);\n'
+sed -i '1,/^#include/s,^#include,#include <linux/delay.h>\n#include,' "$BAD/arch/riscv/kvm/vcpu.c"
+violate "RISC-V: KVM: Sleep under a spinlock"
+runner PROFILE=debug KERNEL_BUILD_PATH="$BAD/out-riscv-debug" BUILD_PATH="$BUILD/violations-debug" \
+	TESTS=guest_print_test run >"$OUT/debug" 2>&1 && say "(exited with 0)" >>"$OUT/debug"
+caught debug "sleeping function called\|scheduling while atomic" "$OUT/debug"
+
+start_over
+into kvm_arch_vcpu_create $'\tWARN_ON(1);\n'
+violate "RISC-V: KVM: Warn at every vCPU"
+runner KERNEL_BUILD_PATH="$BAD/out-riscv" BUILD_PATH="$BUILD/riscv" VARIANT=noaia \
+	TESTS=guest_print_test run >"$OUT/warn" 2>&1 && say "(exited with 0)" >>"$OUT/warn"
+caught run "fail: kernel: WARNING" "$OUT/warn"
+
+start_over
+sed -i 's/^static int __init riscv_kvm_init(void)$/static int __init violation(void) { BUG(); }\ncore_initcall(violation);\n\n&/' \
+	"$BAD/arch/riscv/kvm/main.c"
+violate "RISC-V: KVM: BUG() at boot"
+status=0
+runner KERNEL_BUILD_PATH="$BAD/out-riscv" BUILD_PATH="$BUILD/riscv" VARIANT=noaia BOOT_TIMEOUT=60 \
+	TESTS=guest_print_test run >"$OUT/bug" 2>&1 || status=$?
+say "(status $status)" >>"$OUT/bug"
+caught boot "(status 4)" "$OUT/bug"
+caught boot "kernel BUG at" "$OUT/bug"
+
+say "$passed passed, $failed failed, 0 skipped"
+[ "$failed" = 0 ]
