@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * reset_test - A vCPU that was reset has no exit left to complete
+ * reset_test - A vCPU that was reset has nothing left of its past
  *
  * KVM retires the instruction behind an MMIO exit at the KVM_RUN that follows
  * the exit.  For loads and stores this test verifies that:
@@ -15,6 +15,14 @@
  *    or a register access is the first to see the reset.
  *  - A vCPU that never ran has nothing to complete, whatever userspace wrote
  *    to kvm_run.
+ *
+ * PSCI CPU_ON queues a reset, which KVM applies when somebody looks at the vCPU
+ * or runs it.  This test verifies that:
+ *  - KVM_ARM_VCPU_INIT drops a queued reset, and another CPU_ON can follow.
+ *  - What KVM_SET_VCPU_EVENTS injects comes after a queued reset.
+ *
+ * Finally, this test verifies that neither a register nor a pending event tells
+ * a vCPU with a past from a new one, after KVM_ARM_VCPU_INIT and after CPU_ON.
  */
 #include <linux/bits.h>
 #include <linux/psci.h>
@@ -27,6 +35,8 @@
 /* Not backed by memory, i.e. guest accesses are MMIO. */
 #define MMIO_GPA	0x40000000ul
 #define REPORT_GPA	0x40010000
+
+#define PMU_PPI		23
 
 #define CONTEXT_ID	0xdeadc0deul
 #define OLD_LIFE	0x01d1ul
@@ -41,6 +51,9 @@ enum {
 };
 
 #define GPR(i)	ARM64_CORE_REG(regs.regs[i])
+
+/* Where the reset value of VBAR_EL1 takes a synchronous exception from EL1h. */
+#define SYNC_VECTOR	0x200ul
 
 /*
  * The guest runs with address translation off, so that a reset vCPU can run it
@@ -108,24 +121,60 @@ static void vcpu_reset(struct kvm_vcpu *vcpu)
 	vcpu_ioctl(vcpu, KVM_ARM_VCPU_INIT, &vcpu->init);
 }
 
-FIXTURE_SETUP(open_exit)
+static struct kvm_vcpu *add_vcpu(struct kvm_vm *vm, u32 id,
+				 const struct kvm_vcpu_init *init)
+{
+	struct kvm_vcpu *vcpu = __vm_vcpu_add(vm, id);
+	int feature = KVM_ARM_VCPU_SVE;
+
+	/* Not what the library does, e.g. leave address translation off. */
+	vcpu->init = *init;
+	vcpu_reset(vcpu);
+
+	if (init->features[0] & BIT(KVM_ARM_VCPU_SVE))
+		vcpu_ioctl(vcpu, KVM_ARM_VCPU_FINALIZE, &feature);
+
+	return vcpu;
+}
+
+static void init_pmu(struct kvm_vcpu *vcpu)
+{
+	int irq = PMU_PPI;
+
+	vcpu_device_attr_set(vcpu, KVM_ARM_VCPU_PMU_V3_CTRL,
+			     KVM_ARM_VCPU_PMU_V3_IRQ, &irq);
+	vcpu_device_attr_set(vcpu, KVM_ARM_VCPU_PMU_V3_CTRL,
+			     KVM_ARM_VCPU_PMU_V3_INIT, NULL);
+}
+
+static struct kvm_vm *create_vm(struct kvm_vcpu **caller,
+				struct kvm_vcpu **vcpu, u32 features)
 {
 	struct kvm_vcpu_init init;
+	struct kvm_vm *vm;
 
-	self->vm = vm_create(2);
+	vm = vm_create(2);
 
-	kvm_get_default_vcpu_target(self->vm, &init);
-	init.features[0] |= BIT(KVM_ARM_VCPU_PSCI_0_2);
+	kvm_get_default_vcpu_target(vm, &init);
+	init.features[0] |= BIT(KVM_ARM_VCPU_PSCI_0_2) | features;
 	init.features[0] &= ~BIT(KVM_ARM_VCPU_HAS_EL2);
 
-	self->caller = aarch64_vcpu_add(self->vm, 0, &init, NULL);
-	self->vcpu = aarch64_vcpu_add(self->vm, 1, &init, NULL);
+	*caller = add_vcpu(vm, 0, &init);
+	*vcpu = add_vcpu(vm, 1, &init);
 
-	kvm_arch_vm_finalize_vcpus(self->vm);
+	kvm_arch_vm_finalize_vcpus(vm);
 
-	/* Undo what the library did, e.g. turn address translation off. */
-	vcpu_reset(self->caller);
-	vcpu_reset(self->vcpu);
+	if (features & BIT(KVM_ARM_VCPU_PMU_V3)) {
+		init_pmu(*caller);
+		init_pmu(*vcpu);
+	}
+
+	return vm;
+}
+
+FIXTURE_SETUP(open_exit)
+{
+	self->vm = create_vm(&self->caller, &self->vcpu, 0);
 }
 
 FIXTURE_TEARDOWN(open_exit)
@@ -402,6 +451,314 @@ TEST_F(open_exit, new_vcpu)
 	answer_exit(vcpu->run, STALE_ANSWER);
 
 	run_to_report(_metadata, vcpu, self->want);
+}
+
+FIXTURE(queued_reset) {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *caller;
+	struct kvm_vcpu *vcpu;
+	unsigned long want[NR_GPRS];
+};
+
+FIXTURE_SETUP(queued_reset)
+{
+	self->vm = create_vm(&self->caller, &self->vcpu, 0);
+
+	set_regs(self->vcpu, NEW_ENTRY, OLD_LIFE, self->want);
+	run_to_report(_metadata, self->vcpu, self->want);
+	cpu_on(_metadata, self->caller, self->vcpu, self->want);
+}
+
+FIXTURE_TEARDOWN(queued_reset)
+{
+	kvm_vm_free(self->vm);
+}
+
+static void inject_abort(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_events events = {
+		.exception.ext_dabt_pending = true,
+	};
+
+	vcpu_events_set(vcpu, &events);
+}
+
+/* The abort was taken where the vCPU has been reset to. */
+static void check_abort(struct __test_metadata *_metadata,
+			struct kvm_vcpu *vcpu, unsigned long pc)
+{
+	EXPECT_EQ(SYNC_VECTOR, vcpu_get_reg(vcpu, ARM64_CORE_REG(regs.pc)));
+	EXPECT_EQ(pc, vcpu_get_reg(vcpu, ARM64_CORE_REG(elr_el1)));
+	EXPECT_EQ(ESR_ELx_EC_DABT_CUR,
+		  ESR_ELx_EC(vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_ESR_EL1))));
+}
+
+TEST_F(queued_reset, userspace_reset)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	vcpu_reset(vcpu);
+	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+TEST_F(queued_reset, userspace_reset_inject_abort)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	vcpu_reset(vcpu);
+	inject_abort(vcpu);
+
+	check_abort(_metadata, vcpu, 0);
+	memset(self->want, 0, sizeof(self->want));
+	check_gprs(_metadata, vcpu, self->want);
+}
+
+TEST_F(queued_reset, userspace_reset_power_off)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+	struct kvm_vcpu_init init = vcpu->init;
+	struct kvm_mp_state mp_state;
+
+	init.features[0] |= BIT(KVM_ARM_VCPU_POWER_OFF);
+	vcpu_ioctl(vcpu, KVM_ARM_VCPU_INIT, &init);
+	inject_abort(vcpu);
+
+	vcpu_mp_state_get(vcpu, &mp_state);
+	EXPECT_EQ(KVM_MP_STATE_STOPPED, mp_state.mp_state);
+	check_abort(_metadata, vcpu, 0);
+
+	vcpu_run_complete_io(self->caller);
+	cpu_on(_metadata, self->caller, vcpu, self->want);
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+TEST_F(queued_reset, inject_abort)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	inject_abort(vcpu);
+
+	check_abort(_metadata, vcpu, guest_pc(vcpu, NEW_ENTRY));
+	check_gprs(_metadata, vcpu, self->want);
+}
+
+TEST_F(queued_reset, inject_serror)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+	struct kvm_vcpu_events events = {
+		.exception.serror_pending = true,
+	};
+
+	vcpu_events_set(vcpu, &events);
+
+	check_pc(_metadata, vcpu, NEW_ENTRY);
+	check_gprs(_metadata, vcpu, self->want);
+
+	vcpu_events_get(vcpu, &events);
+	EXPECT_TRUE(events.exception.serror_pending);
+}
+
+/* Large enough for any register. */
+struct reg {
+	u8 bytes[256];
+};
+
+FIXTURE(past) {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *caller;
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *new_vm;
+	struct kvm_vcpu *new_caller;
+	struct kvm_vcpu *new_vcpu;
+	struct kvm_reg_list *list;
+	unsigned long want[NR_GPRS];
+};
+
+static u32 all_features(void)
+{
+	u32 features = 0;
+
+	if (kvm_has_cap(KVM_CAP_ARM_SVE))
+		features |= BIT(KVM_ARM_VCPU_SVE);
+	if (kvm_has_cap(KVM_CAP_ARM_PTRAUTH_ADDRESS) &&
+	    kvm_has_cap(KVM_CAP_ARM_PTRAUTH_GENERIC))
+		features |= BIT(KVM_ARM_VCPU_PTRAUTH_ADDRESS) |
+			    BIT(KVM_ARM_VCPU_PTRAUTH_GENERIC);
+
+	if (kvm_has_cap(KVM_CAP_ARM_PMU_V3) && kvm_arch_has_default_irqchip())
+		features |= BIT(KVM_ARM_VCPU_PMU_V3);
+
+	return features;
+}
+
+FIXTURE_SETUP(past)
+{
+	u32 features = all_features();
+
+	self->vm = create_vm(&self->caller, &self->vcpu, features);
+	self->new_vm = create_vm(&self->new_caller, &self->new_vcpu, features);
+	self->list = vcpu_get_reg_list(self->vcpu);
+}
+
+FIXTURE_TEARDOWN(past)
+{
+	free(self->list);
+	kvm_vm_free(self->new_vm);
+	kvm_vm_free(self->vm);
+}
+
+static struct reg get_reg(struct kvm_vcpu *vcpu, u64 id)
+{
+	struct reg reg = {};
+
+	TEST_ASSERT(KVM_REG_SIZE(id) <= sizeof(reg), "Huge register 0x%lx", id);
+	TEST_ASSERT(!__vcpu_get_reg(vcpu, id, &reg),
+		    "KVM_GET_ONE_REG 0x%lx failed, errno %d", id, errno);
+
+	return reg;
+}
+
+/* What the vCPU is, as opposed to what it has done, and what never stops. */
+static bool is_state(u64 id)
+{
+	u64 id_space = KVM_ARM64_SYS_REG(SYS_MIDR_EL1);
+	u64 space_mask = KVM_REG_ARM64_SYSREG_OP0_MASK |
+			 KVM_REG_ARM64_SYSREG_CRN_MASK;
+
+	switch (id & KVM_REG_ARM_COPROC_MASK) {
+	case KVM_REG_ARM_FW:
+	case KVM_REG_ARM_FW_FEAT_BMAP:
+	case KVM_REG_ARM_DEMUX:
+		return false;
+	case KVM_REG_ARM64_SYSREG:
+		break;
+	default:
+		return id != KVM_REG_ARM64_SVE_VLS;
+	}
+
+	if (id == KVM_REG_ARM_TIMER_CNT || id == KVM_REG_ARM_PTIMER_CNT)
+		return false;
+
+	/* CSSELR_EL1 lives among the ID registers. */
+	return (id & space_mask) != (id_space & space_mask) ||
+	       id == KVM_ARM64_SYS_REG(SYS_CSSELR_EL1);
+}
+
+/* Leave a trace wherever it is possible. */
+static void make_past(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu,
+		      const struct kvm_reg_list *list, unsigned long *want)
+{
+	struct kvm_vcpu_events events = {
+		.exception.serror_pending = true,
+	};
+	unsigned int i, j, nr_dirty = 0;
+
+	set_regs(vcpu, NEW_ENTRY, OLD_LIFE, want);
+	run_to_report(_metadata, vcpu, want);
+
+	vcpu_events_set(vcpu, &events);
+	vcpu_events_get(vcpu, &events);
+	ASSERT_TRUE(events.exception.serror_pending);
+
+	for (i = 0; i < list->n; i++) {
+		struct reg old = get_reg(vcpu, list->reg[i]), new = old;
+		struct kvm_one_reg one_reg = {
+			.id = list->reg[i],
+			.addr = (u64)&new,
+		};
+
+		if (!is_state(list->reg[i]))
+			continue;
+
+		for (j = 0; j < KVM_REG_SIZE(list->reg[i]); j++)
+			new.bytes[j] ^= 0xff;
+
+		/* The mode is all that has invalid values. */
+		if (list->reg[i] == ARM64_CORE_REG(regs.pstate))
+			new.bytes[0] = old.bytes[0];
+
+		__vcpu_ioctl(vcpu, KVM_SET_ONE_REG, &one_reg);
+		new = get_reg(vcpu, list->reg[i]);
+		nr_dirty += !!memcmp(&old, &new, sizeof(old));
+	}
+
+	TH_LOG("%u of %llu registers have a past", nr_dirty, list->n);
+}
+
+/* Compare @vcpu with @new, ASSERT_EQ() would not tell which register it was. */
+static void check_no_past(struct __test_metadata *_metadata,
+			  struct kvm_vcpu *vcpu, struct kvm_vcpu *new,
+			  const struct kvm_reg_list *list)
+{
+	struct kvm_vcpu_events events, new_events;
+	unsigned int i;
+
+	vcpu_events_get(vcpu, &events);
+	vcpu_events_get(new, &new_events);
+	EXPECT_EQ(new_events.exception.serror_pending,
+		  events.exception.serror_pending);
+	EXPECT_EQ(new_events.exception.serror_esr,
+		  events.exception.serror_esr);
+
+	for (i = 0; i < list->n; i++) {
+		struct reg got = get_reg(vcpu, list->reg[i]);
+		struct reg want = get_reg(new, list->reg[i]);
+
+		if (!is_state(list->reg[i]))
+			continue;
+
+		EXPECT_EQ(0, memcmp(&want, &got, sizeof(want))) {
+			TH_LOG("Register 0x%llx differs", list->reg[i]);
+		}
+	}
+}
+
+/* Run @new as it is, except for what is passed to PSCI CPU_ON. */
+static void start_new(struct kvm_vcpu *new, unsigned long *want)
+{
+	memset(want, 0, NR_GPRS * sizeof(*want));
+	want[X0] = CONTEXT_ID;
+
+	vcpu_set_reg(new, GPR(X0), CONTEXT_ID);
+	vcpu_set_reg(new, ARM64_CORE_REG(regs.pc), guest_pc(new, NEW_ENTRY));
+}
+
+TEST_F(past, userspace_reset)
+{
+	make_past(_metadata, self->vcpu, self->list, self->want);
+
+	vcpu_reset(self->vcpu);
+	check_no_past(_metadata, self->vcpu, self->new_vcpu, self->list);
+
+	start_new(self->vcpu, self->want);
+	start_new(self->new_vcpu, self->want);
+	run_to_report(_metadata, self->vcpu, self->want);
+	run_to_report(_metadata, self->new_vcpu, self->want);
+	check_no_past(_metadata, self->vcpu, self->new_vcpu, self->list);
+}
+
+TEST_F(past, cpu_on)
+{
+	make_past(_metadata, self->vcpu, self->list, self->want);
+
+	cpu_on(_metadata, self->caller, self->vcpu, self->want);
+
+	start_new(self->new_vcpu, self->want);
+	run_to_report(_metadata, self->vcpu, self->want);
+	run_to_report(_metadata, self->new_vcpu, self->want);
+	check_no_past(_metadata, self->vcpu, self->new_vcpu, self->list);
+}
+
+TEST_F(past, cpu_on_get_events)
+{
+	make_past(_metadata, self->vcpu, self->list, self->want);
+
+	cpu_on(_metadata, self->caller, self->vcpu, self->want);
+
+	start_new(self->new_vcpu, self->want);
+	check_no_past(_metadata, self->vcpu, self->new_vcpu, self->list);
 }
 
 int main(int argc, char *argv[])

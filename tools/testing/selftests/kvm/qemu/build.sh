@@ -541,7 +541,9 @@ do_image()
 	mkdir -p "$root/kselftest/kvm" "$root/bin" "$root/etc" "$root/dev" \
 		"$root/proc" "$root/sys" "$root/tmp"
 	cp "$init" "$root/init"
-	echo 'root::0:0:root:/tmp:/bin/sh' > "$root/etc/passwd"
+	# For whoami(1) in the scripts
+	echo 'root:x:0:0:root:/root:/bin/sh' > "$root/etc/passwd"
+	echo 'passwd: files' > "$root/etc/nsswitch.conf"
 	for f in "${base_files[@]}"; do
 		$strip -o "$root/kselftest/kvm/${f##*/}" "$f" 2> /dev/null ||
 			cp "$f" "$root/kselftest/kvm/"

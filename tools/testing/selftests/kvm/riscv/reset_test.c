@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * reset_test - A vCPU that was reset has no exit left to complete
+ * reset_test - Resets of a vCPU by userspace and on behalf of the guest
  *
  * KVM retires the instruction behind an SBI, MMIO or CSR exit at the KVM_RUN
  * that follows the exit.  For each of these exits this test verifies that:
@@ -11,13 +11,31 @@
  *    whether or not it re-enters with immediate_exit first.
  *  - The same instruction exits and completes as usual after the reset.
  *  - SBI HSM hart_start on a vCPU with an open exit starts it at exactly the
- *    address and with exactly the registers that the caller asked for.
+ *    address and with exactly the registers that the caller asked for,
+ *    whether or not userspace looks at them first.
  *  - A vCPU that never ran has nothing to complete, whatever userspace wrote
- *    to kvm_run.
- * It also verifies that a vCPU that re-enters from an SBI SUSP exit, which is
- * open while KVM owes the vCPU a reset, starts as the guest asked.
+ *    to kvm_run, and neither has one with a CSR access that was not one for
+ *    userspace.
+ *
+ * The reset by hart_start is only queued, for the target's next KVM_RUN.  If
+ * userspace gets there first, then:
+ *  - KVM_GET_ONE_REG and KVM_GET_MP_STATE show the started vCPU, and it can be
+ *    saved and restored.
+ *  - What KVM_SET_ONE_REG sets is not undone.
+ *  - KVM_MP_STATE_INIT_RECEIVED cancels the queued reset.
+ *  - An IPI that the guest sends to the started vCPU is not lost.
+ *  - A stopped vCPU that sits in WFI notices that it was started.
+ *
+ * SBI SUSP is forwarded to userspace and resets the vCPU when that exit is
+ * completed.  Whatever userspace answers, the vCPU resumes as the guest asked.
+ * It can be looked at, saved, restored and reset before and after that.
+ *
+ * The rest verifies that a PMU counter counts after a reset, that a guest
+ * whose SBI SRST call is ignored gets an error, and the capability itself.
  */
 #include <linux/bits.h>
+#include <pthread.h>
+#include <time.h>
 
 #include "kvm_test_harness.h"
 #include "kvm_util.h"
@@ -31,6 +49,17 @@
 
 #define SBI_EXT_HSM		0x48534d
 #define SBI_EXT_HSM_HART_START	0
+#define SBI_EXT_HSM_HART_STATUS	2
+#define SBI_HSM_STATE_SUSPENDED	4
+
+#define SBI_EXT_IPI		0x735049
+#define SBI_EXT_IPI_SEND_IPI	0
+
+#define SBI_EXT_SRST		0x53525354
+#define SBI_EXT_SRST_RESET	0
+#define SBI_SRST_RESET_TYPE_COLD_REBOOT	1
+
+#define SIP_SSIP		BIT(1)
 
 #define SBI_EXT_SUSP		0x53555350
 #define SBI_EXT_SUSP_SYSTEM_SUSPEND	0
@@ -48,7 +77,7 @@
 
 /* Indices of the general purpose registers with a role in the guest code. */
 enum {
-	A0 = 10, A1, A2, A6 = 16, A7, S2, T3 = 28, T4,
+	A0 = 10, A1, A2, A3, A6 = 16, A7, S2, T3 = 28, T4,
 	NR_GPRS = 32,
 };
 
@@ -95,6 +124,13 @@ GUEST_LABEL(guest_csr_stopei);
 GUEST_CODE(guest_csr_stopei, "csrrw	t3, " __stringify(CSR_STOPEI) ", zero");
 GUEST_LABEL(guest_csr_seed);
 GUEST_CODE(guest_csr_seed, "csrrw	t3, " __stringify(CSR_SEED) ", zero");
+GUEST_LABEL(guest_csr_cycle);
+GUEST_CODE(guest_csr_cycle, "csrr	t3, " __stringify(CSR_CYCLE));
+/* Not for VS-mode, KVM knows nothing of it. */
+GUEST_LABEL(guest_csr_hstatus);
+GUEST_CODE(guest_csr_hstatus, "csrr	t3, " __stringify(CSR_HSTATUS));
+GUEST_LABEL(guest_wfi);
+GUEST_CODE(guest_wfi, "wfi");
 
 /* The code of the new life, entered at the first of the marks. */
 #define NEW_ENTRY	(guest_ecall + INSN_SIZE)
@@ -183,6 +219,15 @@ static void set_mp_state(struct kvm_vcpu *vcpu, u32 state)
 	vcpu_mp_state_set(vcpu, &mp_state);
 }
 
+static u32 get_mp_state(struct kvm_vcpu *vcpu)
+{
+	struct kvm_mp_state mp_state;
+
+	vcpu_mp_state_get(vcpu, &mp_state);
+
+	return mp_state.mp_state;
+}
+
 /* Start a life at @code, with registers that tell the lives apart. */
 static void set_regs(struct kvm_vcpu *vcpu, const char *code,
 		     unsigned long life, unsigned long *want)
@@ -233,14 +278,13 @@ static void check_pc(struct __test_metadata *_metadata,
 	}
 }
 
-/* Run up to the report: nothing skipped on the way, registers as they were. */
-static void run_to_report(struct __test_metadata *_metadata,
-			  struct kvm_vcpu *vcpu, const unsigned long *want)
+/* Nothing skipped on the way to the report, registers as they were. */
+static void check_report(struct __test_metadata *_metadata,
+			 struct kvm_vcpu *vcpu, const unsigned long *want)
 {
 	struct kvm_run *run = vcpu->run;
 	unsigned long marks;
 
-	vcpu_run(vcpu);
 	ASSERT_EQ(KVM_EXIT_RISCV_SBI, run->exit_reason);
 	ASSERT_EQ(SBI_EXT_TEST, run->riscv_sbi.extension_id);
 	ASSERT_EQ(SBI_EXT_TEST_REPORT, run->riscv_sbi.function_id);
@@ -251,6 +295,120 @@ static void run_to_report(struct __test_metadata *_metadata,
 	}
 
 	check_gprs(_metadata, vcpu, want);
+}
+
+static void run_to_report(struct __test_metadata *_metadata,
+			  struct kvm_vcpu *vcpu, const unsigned long *want)
+{
+	vcpu_run(vcpu);
+	check_report(_metadata, vcpu, want);
+}
+
+/* Start a life with an SBI call. */
+static void set_sbi_call(struct kvm_vcpu *vcpu, unsigned long ext,
+			 unsigned long fid, unsigned long arg0,
+			 unsigned long arg1, unsigned long arg2,
+			 unsigned long arg3, unsigned long *want)
+{
+	set_regs(vcpu, guest_ecall, OLD_LIFE, want);
+	want[A7] = ext;
+	want[A6] = fid;
+	want[A0] = arg0;
+	want[A1] = arg1;
+	want[A2] = arg2;
+	want[A3] = arg3;
+	vcpu_set_reg(vcpu, GPR(A7), ext);
+	vcpu_set_reg(vcpu, GPR(A6), fid);
+	vcpu_set_reg(vcpu, GPR(A0), arg0);
+	vcpu_set_reg(vcpu, GPR(A1), arg1);
+	vcpu_set_reg(vcpu, GPR(A2), arg2);
+	vcpu_set_reg(vcpu, GPR(A3), arg3);
+}
+
+/* Make an SBI call that KVM handles. */
+static struct sbiret guest_sbi_call(struct __test_metadata *_metadata,
+				    struct kvm_vcpu *vcpu, unsigned long ext,
+				    unsigned long fid, unsigned long arg0,
+				    unsigned long arg1, unsigned long arg2,
+				    unsigned long arg3)
+{
+	unsigned long want[NR_GPRS];
+	struct sbiret ret;
+
+	/* Get done with the report of the previous call. */
+	vcpu_run_complete_io(vcpu);
+
+	set_sbi_call(vcpu, ext, fid, arg0, arg1, arg2, arg3, want);
+	vcpu_run(vcpu);
+
+	ret.error = vcpu_get_reg(vcpu, GPR(A0));
+	ret.value = vcpu_get_reg(vcpu, GPR(A1));
+	want[A0] = ret.error;
+	want[A1] = ret.value;
+	check_report(_metadata, vcpu, want);
+
+	return ret;
+}
+
+/* Ask for a reboot: all vCPUs are stopped, nothing is reset. */
+static void guest_system_reset(struct __test_metadata *_metadata,
+			       struct kvm_vcpu *vcpu, unsigned long *want)
+{
+	struct kvm_run *run = vcpu->run;
+
+	vcpu_run_complete_io(vcpu);
+	set_sbi_call(vcpu, SBI_EXT_SRST, SBI_EXT_SRST_RESET,
+		     SBI_SRST_RESET_TYPE_COLD_REBOOT, 0, 0, 0, want);
+	vcpu_run(vcpu);
+
+	ASSERT_EQ(KVM_EXIT_SYSTEM_EVENT, run->exit_reason);
+	ASSERT_EQ(KVM_SYSTEM_EVENT_RESET, run->system_event.type);
+	EXPECT_EQ(KVM_MP_STATE_STOPPED, get_mp_state(vcpu));
+}
+
+/* KVM zeroes what the SBI specification leaves undefined. */
+static void expect_sbi_entry(struct kvm_vcpu *vcpu, unsigned long *want)
+{
+	memset(want, 0, sizeof(*want) * NR_GPRS);
+	want[A0] = vcpu->id;
+	want[A1] = OPAQUE;
+}
+
+/* Start @vcpu with SBI HSM, it is yet to run. */
+static void hart_start(struct __test_metadata *_metadata,
+		       struct kvm_vcpu *caller, struct kvm_vcpu *vcpu,
+		       const char *code, unsigned long *want)
+{
+	struct sbiret ret;
+
+	ret = guest_sbi_call(_metadata, caller, SBI_EXT_HSM,
+			     SBI_EXT_HSM_HART_START, vcpu->id,
+			     guest_pc(vcpu, code), OPAQUE, 0);
+	ASSERT_EQ(SBI_SUCCESS, ret.error);
+
+	expect_sbi_entry(vcpu, want);
+}
+
+/* Save and restore, the MP state last. */
+static void copy_vcpu(struct kvm_vcpu *from, struct kvm_vcpu *to)
+{
+	int nr_core = sizeof(struct kvm_riscv_core) / sizeof(unsigned long);
+	int nr_csrs = sizeof(struct kvm_riscv_csr) / sizeof(unsigned long);
+	u64 id;
+	int i;
+
+	for (i = 0; i < nr_core; i++) {
+		id = __kvm_reg_id(KVM_REG_RISCV_CORE, 0, i, KVM_REG_SIZE_ULONG);
+		vcpu_set_reg(to, id, vcpu_get_reg(from, id));
+	}
+
+	for (i = 0; i < nr_csrs; i++) {
+		id = __kvm_reg_id(KVM_REG_RISCV_CSR, KVM_REG_RISCV_CSR_GENERAL,
+				  i, KVM_REG_SIZE_ULONG);
+		vcpu_set_reg(to, id, vcpu_get_reg(from, id));
+	}
+
+	set_mp_state(to, get_mp_state(from));
 }
 
 /* Run up to the exit, and leave it open. */
@@ -404,25 +562,39 @@ TEST_F(open_exit, userspace_reset_same_insn)
 
 TEST_F(open_exit, hart_start)
 {
-	struct kvm_vcpu *caller = self->caller, *vcpu = self->vcpu;
-	unsigned long caller_want[NR_GPRS];
+	struct kvm_vcpu *vcpu = self->vcpu;
 
 	end_old_life(_metadata, vcpu, &variant->exit, self->want);
 	set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
+	hart_start(_metadata, self->caller, vcpu, NEW_ENTRY, self->want);
 
-	set_regs(caller, guest_ecall, OLD_LIFE, caller_want);
-	vcpu_set_reg(caller, GPR(A7), SBI_EXT_HSM);
-	vcpu_set_reg(caller, GPR(A6), SBI_EXT_HSM_HART_START);
-	vcpu_args_set(caller, 3, (u64)vcpu->id, guest_pc(vcpu, NEW_ENTRY), OPAQUE);
-	caller_want[A0] = SBI_SUCCESS;
-	caller_want[A1] = 0;
-	caller_want[A2] = OPAQUE;
-	run_to_report(_metadata, caller, caller_want);
+	run_to_report(_metadata, vcpu, self->want);
+}
 
-	/* KVM zeroes what the SBI specification leaves undefined. */
-	memset(self->want, 0, sizeof(self->want));
-	self->want[A0] = vcpu->id;
-	self->want[A1] = OPAQUE;
+TEST_F(open_exit, hart_start_look)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	end_old_life(_metadata, vcpu, &variant->exit, self->want);
+	set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
+	hart_start(_metadata, self->caller, vcpu, NEW_ENTRY, self->want);
+
+	check_pc(_metadata, vcpu, NEW_ENTRY);
+	check_gprs(_metadata, vcpu, self->want);
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+TEST_F(open_exit, hart_start_immediate_exit)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	end_old_life(_metadata, vcpu, &variant->exit, self->want);
+	set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
+	hart_start(_metadata, self->caller, vcpu, NEW_ENTRY, self->want);
+
+	vcpu_run_complete_io(vcpu);
+	check_pc(_metadata, vcpu, NEW_ENTRY);
+	check_gprs(_metadata, vcpu, self->want);
 	run_to_report(_metadata, vcpu, self->want);
 }
 
@@ -439,7 +611,8 @@ TEST_F(open_exit, new_vcpu)
 	run_to_report(_metadata, vcpu, self->want);
 }
 
-TEST(system_suspend)
+/* A CSR access that the guest answers itself leaves no exit open. */
+TEST(csr_trap)
 {
 	unsigned long want[NR_GPRS];
 	struct kvm_vcpu *vcpu;
@@ -447,23 +620,649 @@ TEST(system_suspend)
 
 	vm = vm_create_with_one_vcpu(&vcpu, NULL);
 
-	if (__vcpu_set_reg(vcpu, RISCV_SBI_EXT_REG(KVM_RISCV_SBI_EXT_SUSP), 1))
-		SKIP(return, "SBI SUSP not available");
+	set_regs(vcpu, guest_csr_hstatus, OLD_LIFE, want);
+	vcpu_set_reg(vcpu, RISCV_GENERAL_CSR_REG(stvec),
+		     guest_pc(vcpu, NEW_ENTRY));
+	run_to_report(_metadata, vcpu, want);
+	EXPECT_EQ(EXC_INST_ILLEGAL,
+		  vcpu_get_reg(vcpu, RISCV_GENERAL_CSR_REG(scause)));
+	vcpu_run_complete_io(vcpu);
 
-	set_regs(vcpu, guest_ecall, OLD_LIFE, want);
-	vcpu_set_reg(vcpu, GPR(A7), SBI_EXT_SUSP);
-	vcpu_set_reg(vcpu, GPR(A6), SBI_EXT_SUSP_SYSTEM_SUSPEND);
-	vcpu_args_set(vcpu, 3, 0ul, guest_pc(vcpu, NEW_ENTRY), OPAQUE);
+	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, want);
+	vcpu->run->exit_reason = KVM_EXIT_RISCV_CSR;
+	answer_exit(vcpu->run, STALE_ANSWER);
+	run_to_report(_metadata, vcpu, want);
+
+	kvm_vm_free(vm);
+}
+
+FIXTURE(pmu) {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *caller;
+	struct kvm_vcpu *vcpu;
+	unsigned long want[NR_GPRS];
+};
+
+FIXTURE_SETUP(pmu)
+{
+	struct kvm_vcpu *vcpus[2];
+
+	self->vm = vm_create_with_vcpus(ARRAY_SIZE(vcpus), NULL, vcpus);
+	vm_enable_cap(self->vm, KVM_CAP_RISCV_MP_STATE_RESET, 0);
+	self->caller = vcpus[0];
+	self->vcpu = vcpus[1];
+
+	if (!__vcpu_has_isa_ext(self->vcpu, KVM_RISCV_ISA_EXT_SSCOFPMF) ||
+	    !__vcpu_has_sbi_ext(self->vcpu, KVM_RISCV_SBI_EXT_PMU))
+		SKIP(return, "SBI PMU with Sscofpmf not available");
+}
+
+FIXTURE_TEARDOWN(pmu)
+{
+	kvm_vm_free(self->vm);
+}
+
+/* Let the first counter, which is fixed, count cycles. */
+static void start_counter(struct __test_metadata *_metadata,
+			  struct kvm_vcpu *vcpu)
+{
+	struct sbiret ret;
+
+	ret = guest_sbi_call(_metadata, vcpu, SBI_EXT_PMU,
+			     SBI_EXT_PMU_COUNTER_CFG_MATCH, 0, 1,
+			     SBI_PMU_CFG_FLAG_CLEAR_VALUE,
+			     SBI_PMU_HW_CPU_CYCLES);
+	ASSERT_EQ(SBI_SUCCESS, ret.error);
+	ASSERT_EQ(0, ret.value);
+
+	ret = guest_sbi_call(_metadata, vcpu, SBI_EXT_PMU,
+			     SBI_EXT_PMU_COUNTER_START, 0, 1,
+			     SBI_PMU_START_FLAG_SET_INIT_VALUE, 0);
+	EXPECT_EQ(SBI_SUCCESS, ret.error);
+}
+
+static void check_counter(struct __test_metadata *_metadata,
+			  struct kvm_vcpu *vcpu)
+{
+	unsigned long want[NR_GPRS];
+
+	vcpu_run_complete_io(vcpu);
+	set_regs(vcpu, guest_csr_cycle, NEW_LIFE, want);
+	vcpu_run(vcpu);
+
+	want[T3] = vcpu_get_reg(vcpu, GPR(T3));
+	EXPECT_NE(0, want[T3]) {
+		TH_LOG("The counter does not count");
+	}
+	check_report(_metadata, vcpu, want);
+}
+
+TEST_F(pmu, userspace_reset)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	start_counter(_metadata, vcpu);
+	check_counter(_metadata, vcpu);
+
+	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+
+	start_counter(_metadata, vcpu);
+	check_counter(_metadata, vcpu);
+}
+
+TEST_F(pmu, hart_start)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	start_counter(_metadata, vcpu);
+	check_counter(_metadata, vcpu);
+
+	set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
+	hart_start(_metadata, self->caller, vcpu, NEW_ENTRY, self->want);
+	run_to_report(_metadata, vcpu, self->want);
+
+	start_counter(_metadata, vcpu);
+	check_counter(_metadata, vcpu);
+}
+
+/*
+ * A reset that hart_start has queued for a stopped vCPU, which does not run
+ * before userspace has had a look at it.
+ */
+#define QUEUED_ENTRY	(guest_load + INSN_SIZE)
+
+FIXTURE(queued) {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *caller;
+	struct kvm_vcpu *vcpu;
+	unsigned long want[NR_GPRS];
+};
+
+FIXTURE_SETUP(queued)
+{
+	struct kvm_vcpu *vcpus[2];
+
+	self->vm = vm_create_with_vcpus(ARRAY_SIZE(vcpus), NULL, vcpus);
+	vm_enable_cap(self->vm, KVM_CAP_RISCV_MP_STATE_RESET, 0);
+	self->caller = vcpus[0];
+	self->vcpu = vcpus[1];
+
+	set_regs(self->vcpu, guest_ecall, OLD_LIFE, self->want);
+	vcpu_set_reg(self->vcpu, RISCV_GENERAL_CSR_REG(sscratch), OLD_LIFE);
+	set_mp_state(self->vcpu, KVM_MP_STATE_STOPPED);
+}
+
+FIXTURE_TEARDOWN(queued)
+{
+	kvm_vm_free(self->vm);
+}
+
+TEST_F(queued, run)
+{
+	hart_start(_metadata, self->caller, self->vcpu, QUEUED_ENTRY, self->want);
+
+	run_to_report(_metadata, self->vcpu, self->want);
+}
+
+TEST_F(queued, get_core)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
+
+	check_pc(_metadata, vcpu, QUEUED_ENTRY);
+	check_gprs(_metadata, vcpu, self->want);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+TEST_F(queued, get_csr)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
+
+	EXPECT_EQ(0, vcpu_get_reg(vcpu, RISCV_GENERAL_CSR_REG(sscratch)));
+}
+
+TEST_F(queued, get_mp_state)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
+
+	EXPECT_EQ(KVM_MP_STATE_RUNNABLE, get_mp_state(vcpu));
+	check_pc(_metadata, vcpu, QUEUED_ENTRY);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+TEST_F(queued, set)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
+	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+/* What userspace does not set is as of the reset. */
+TEST_F(queued, set_one)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
+	vcpu_set_reg(vcpu, GPR(A2), NEW_LIFE);
+	self->want[A2] = NEW_LIFE;
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+TEST_F(queued, stop_and_go)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
+	set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
+	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+TEST_F(queued, start_again)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
+	set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
+	hart_start(_metadata, self->caller, vcpu, NEW_ENTRY, self->want);
+
+	check_pc(_metadata, vcpu, NEW_ENTRY);
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+TEST_F(queued, migrate)
+{
+	struct kvm_vcpu *vcpus[2];
+	struct kvm_vm *vm;
+
+	hart_start(_metadata, self->caller, self->vcpu, QUEUED_ENTRY, self->want);
+
+	vm = vm_create_with_vcpus(ARRAY_SIZE(vcpus), NULL, vcpus);
+	copy_vcpu(self->vcpu, vcpus[1]);
+	EXPECT_EQ(KVM_MP_STATE_RUNNABLE, get_mp_state(vcpus[1]));
+
+	run_to_report(_metadata, vcpus[1], self->want);
+	kvm_vm_free(vm);
+}
+
+static void check_reset(struct __test_metadata *_metadata,
+			struct kvm_vcpu *vcpu)
+{
+	unsigned long zeroes[NR_GPRS] = {};
+
+	EXPECT_EQ(0, vcpu_get_reg(vcpu, RISCV_CORE_REG(regs.pc)));
+	check_gprs(_metadata, vcpu, zeroes);
+}
+
+TEST_F(queued, userspace_reset)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
+
+	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	EXPECT_EQ(KVM_MP_STATE_RUNNABLE, get_mp_state(vcpu));
+	check_reset(_metadata, vcpu);
+	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+TEST_F(queued, stop_and_userspace_reset)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
+
+	set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
+	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	EXPECT_EQ(KVM_MP_STATE_STOPPED, get_mp_state(vcpu));
+	check_reset(_metadata, vcpu);
+	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
+	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+TEST_F(queued, userspace_reset_and_start)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+TEST_F(queued, reboot)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+	unsigned long caller_want[NR_GPRS];
+
+	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
+	guest_system_reset(_metadata, self->caller, caller_want);
+	EXPECT_EQ(KVM_MP_STATE_STOPPED, get_mp_state(vcpu));
+
+	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	check_reset(_metadata, vcpu);
+	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
+	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+static void send_ipi(struct __test_metadata *_metadata,
+		     struct kvm_vcpu *caller, struct kvm_vcpu *vcpu)
+{
+	struct sbiret ret;
+
+	ret = guest_sbi_call(_metadata, caller, SBI_EXT_IPI,
+			     SBI_EXT_IPI_SEND_IPI, 1, vcpu->id, 0, 0);
+	ASSERT_EQ(SBI_SUCCESS, ret.error);
+}
+
+static bool ipi_pending(struct kvm_vcpu *vcpu)
+{
+	return vcpu_get_reg(vcpu, RISCV_GENERAL_CSR_REG(sip)) & SIP_SSIP;
+}
+
+TEST_F(queued, ipi)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
+	send_ipi(_metadata, self->caller, vcpu);
+
+	run_to_report(_metadata, vcpu, self->want);
+	EXPECT_TRUE(ipi_pending(vcpu));
+}
+
+TEST_F(queued, ipi_get)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
+	send_ipi(_metadata, self->caller, vcpu);
+
+	EXPECT_TRUE(ipi_pending(vcpu));
+	run_to_report(_metadata, vcpu, self->want);
+	EXPECT_TRUE(ipi_pending(vcpu));
+}
+
+TEST_F(queued, ipi_before_hart_start)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	send_ipi(_metadata, self->caller, vcpu);
+	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
+
+	run_to_report(_metadata, vcpu, self->want);
+	EXPECT_FALSE(ipi_pending(vcpu));
+}
+
+TEST_F(queued, ipi_before_userspace_reset)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
+	send_ipi(_metadata, self->caller, vcpu);
+
+	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	EXPECT_FALSE(ipi_pending(vcpu));
+}
+
+static void *run_vcpu(void *arg)
+{
+	vcpu_run(arg);
+
+	return NULL;
+}
+
+/* A stopped vCPU that sits in WFI has to notice that it was started. */
+TEST_F(queued, wfi)
+{
+	struct kvm_vcpu *caller = self->caller, *vcpu = self->vcpu;
+	unsigned long caller_want[NR_GPRS];
+	struct timespec deadline;
+	pthread_t thread;
+	struct sbiret ret;
+
+	set_regs(vcpu, guest_wfi, OLD_LIFE, self->want);
+	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, run_vcpu, vcpu));
+
+	do {
+		ret = guest_sbi_call(_metadata, caller, SBI_EXT_HSM,
+				     SBI_EXT_HSM_HART_STATUS, vcpu->id, 0, 0, 0);
+		ASSERT_EQ(SBI_SUCCESS, ret.error);
+	} while (ret.value != SBI_HSM_STATE_SUSPENDED);
+
+	guest_system_reset(_metadata, caller, caller_want);
+	set_mp_state(caller, KVM_MP_STATE_RUNNABLE);
+	hart_start(_metadata, caller, vcpu, QUEUED_ENTRY, self->want);
+
+	clock_gettime(CLOCK_REALTIME, &deadline);
+	deadline.tv_sec += 5;
+	ASSERT_EQ(0, pthread_timedjoin_np(thread, NULL, &deadline)) {
+		TH_LOG("hart_start did not wake up the vCPU");
+	}
+
+	ASSERT_EQ(KVM_EXIT_RISCV_SBI, vcpu->run->exit_reason);
+	check_report(_metadata, vcpu, self->want);
+}
+
+FIXTURE(system_suspend) {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *vcpu;
+	struct kvm_vcpu *other;
+	unsigned long want[NR_GPRS];
+	unsigned long resume[NR_GPRS];
+};
+
+static bool enable_susp(struct kvm_vcpu *vcpu)
+{
+	u64 reg = RISCV_SBI_EXT_REG(KVM_RISCV_SBI_EXT_SUSP);
+
+	return !__vcpu_set_reg(vcpu, reg, 1);
+}
+
+static void run_to_susp(struct __test_metadata *_metadata,
+			struct kvm_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
 
 	vcpu_run(vcpu);
-	ASSERT_EQ(KVM_EXIT_RISCV_SBI, vcpu->run->exit_reason);
-	ASSERT_EQ(SBI_EXT_SUSP, vcpu->run->riscv_sbi.extension_id);
-	answer_exit(vcpu->run, STALE_ANSWER);
+	ASSERT_EQ(KVM_EXIT_RISCV_SBI, run->exit_reason);
+	ASSERT_EQ(SBI_EXT_SUSP, run->riscv_sbi.extension_id);
+	ASSERT_EQ(SBI_EXT_SUSP_SYSTEM_SUSPEND, run->riscv_sbi.function_id);
+	EXPECT_EQ(guest_pc(vcpu, QUEUED_ENTRY), run->riscv_sbi.args[1]);
+	EXPECT_EQ(OPAQUE, run->riscv_sbi.args[2]);
+}
 
-	memset(want, 0, sizeof(want));
-	want[A0] = vcpu->id;
-	want[A1] = OPAQUE;
+/* Suspend, and leave the exit open. */
+FIXTURE_SETUP(system_suspend)
+{
+	struct kvm_vcpu *vcpus[2];
+
+	self->vm = vm_create_with_vcpus(ARRAY_SIZE(vcpus), NULL, vcpus);
+	vm_enable_cap(self->vm, KVM_CAP_RISCV_MP_STATE_RESET, 0);
+	self->vcpu = vcpus[0];
+	self->other = vcpus[1];
+	set_mp_state(self->other, KVM_MP_STATE_STOPPED);
+
+	if (!enable_susp(self->vcpu))
+		SKIP(return, "SBI SUSP not available");
+
+	set_sbi_call(self->vcpu, SBI_EXT_SUSP, SBI_EXT_SUSP_SYSTEM_SUSPEND, 0,
+		     guest_pc(self->vcpu, QUEUED_ENTRY), OPAQUE, 0, self->want);
+	run_to_susp(_metadata, self->vcpu);
+	expect_sbi_entry(self->vcpu, self->resume);
+}
+
+FIXTURE_TEARDOWN(system_suspend)
+{
+	kvm_vm_free(self->vm);
+}
+
+/* Without a say in it, the answer of userspace does not matter. */
+TEST_F(system_suspend, resume)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	answer_exit(vcpu->run, STALE_ANSWER);
+	run_to_report(_metadata, vcpu, self->resume);
+}
+
+TEST_F(system_suspend, resume_default)
+{
+	run_to_report(_metadata, self->vcpu, self->resume);
+}
+
+TEST_F(system_suspend, look_and_resume)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	EXPECT_EQ(KVM_MP_STATE_RUNNABLE, get_mp_state(vcpu));
+	check_pc(_metadata, vcpu, guest_ecall);
+	check_gprs(_metadata, vcpu, self->want);
+
+	answer_exit(vcpu->run, STALE_ANSWER);
+	run_to_report(_metadata, vcpu, self->resume);
+}
+
+TEST_F(system_suspend, complete_and_look)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	answer_exit(vcpu->run, STALE_ANSWER);
+	vcpu_run_complete_io(vcpu);
+
+	EXPECT_EQ(KVM_MP_STATE_RUNNABLE, get_mp_state(vcpu));
+	check_pc(_metadata, vcpu, QUEUED_ENTRY);
+	check_gprs(_metadata, vcpu, self->resume);
+
+	/* Just once */
+	vcpu_run_complete_io(vcpu);
+	check_pc(_metadata, vcpu, QUEUED_ENTRY);
+
+	run_to_report(_metadata, vcpu, self->resume);
+}
+
+TEST_F(system_suspend, complete_and_migrate)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+
+	answer_exit(self->vcpu->run, STALE_ANSWER);
+	vcpu_run_complete_io(self->vcpu);
+
+	vm = vm_create_with_one_vcpu(&vcpu, NULL);
+	copy_vcpu(self->vcpu, vcpu);
+
+	run_to_report(_metadata, vcpu, self->resume);
+	kvm_vm_free(vm);
+}
+
+/* Saved at the exit: the call is yet to be made. */
+TEST_F(system_suspend, migrate)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+
+	vm = vm_create_with_one_vcpu(&vcpu, NULL);
+	ASSERT_TRUE(enable_susp(vcpu));
+	copy_vcpu(self->vcpu, vcpu);
+
+	run_to_susp(_metadata, vcpu);
+	run_to_report(_metadata, vcpu, self->resume);
+	kvm_vm_free(vm);
+}
+
+TEST_F(system_suspend, userspace_reset)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	check_reset(_metadata, vcpu);
+	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+TEST_F(system_suspend, complete_and_userspace_reset)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	vcpu_run_complete_io(vcpu);
+	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	check_reset(_metadata, vcpu);
+	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+TEST_F(system_suspend, complete_and_set)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	vcpu_run_complete_io(vcpu);
+	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+/* The next call is not taken for the one that the reset has dropped. */
+TEST_F(system_suspend, userspace_reset_and_call)
+{
+	const struct exit_desc desc = {
+		.insn = guest_ecall,
+		.reason = KVM_EXIT_RISCV_SBI,
+	};
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	set_regs(vcpu, guest_ecall, NEW_LIFE, self->want);
+
+	run_to_exit(_metadata, vcpu, &desc, self->want);
+	answer_exit(vcpu->run, ANSWER);
+	expect_answer(&desc, ANSWER, self->want);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+/* Started by another vCPU meanwhile: that is the last word. */
+TEST_F(system_suspend, hart_start)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
+	set_mp_state(self->other, KVM_MP_STATE_RUNNABLE);
+	hart_start(_metadata, self->other, vcpu, NEW_ENTRY, self->want);
+
+	vcpu_run_complete_io(vcpu);
+	check_pc(_metadata, vcpu, NEW_ENTRY);
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+/* A VMM that does not want to reboot: the guest gets to know. */
+TEST(system_reset_ignored)
+{
+	unsigned long want[NR_GPRS];
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+
+	vm = vm_create_with_one_vcpu(&vcpu, NULL);
+
+	guest_system_reset(_metadata, vcpu, want);
+	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+
+	want[A0] = SBI_ERR_FAILURE;
+	want[A1] = 0;
 	run_to_report(_metadata, vcpu, want);
+
+	kvm_vm_free(vm);
+}
+
+TEST(capability)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_RISCV_MP_STATE_RESET };
+	struct kvm_mp_state mp_state = {
+		.mp_state = KVM_MP_STATE_INIT_RECEIVED,
+	};
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+
+	EXPECT_EQ(1, kvm_check_cap(KVM_CAP_RISCV_MP_STATE_RESET));
+
+	vm = vm_create_with_one_vcpu(&vcpu, NULL);
+	EXPECT_EQ(1, vm_check_cap(vm, KVM_CAP_RISCV_MP_STATE_RESET));
+
+	EXPECT_EQ(-1, __vm_enable_cap(vm, KVM_CAP_RISCV_MP_STATE_RESET, 1));
+	EXPECT_EQ(EINVAL, errno);
+
+	cap.flags = 1;
+	EXPECT_EQ(-1, __vm_ioctl(vm, KVM_ENABLE_CAP, &cap));
+	EXPECT_EQ(EINVAL, errno);
+
+	/* None of these has enabled it. */
+	EXPECT_EQ(-1, __vcpu_ioctl(vcpu, KVM_SET_MP_STATE, &mp_state));
+	EXPECT_EQ(EINVAL, errno);
+
+	cap.flags = 0;
+	EXPECT_EQ(0, __vm_ioctl(vm, KVM_ENABLE_CAP, &cap));
+	EXPECT_EQ(0, __vcpu_ioctl(vcpu, KVM_SET_MP_STATE, &mp_state));
 
 	kvm_vm_free(vm);
 }
@@ -473,7 +1272,7 @@ int main(int argc, char *argv[])
 	struct kvm_vm *vm = vm_create_barebones();
 	int r;
 
-	/* KVM_CHECK_EXTENSION does not know the capability, so try it. */
+	/* Try it, KVM_CHECK_EXTENSION has not always reported it. */
 	r = __vm_enable_cap(vm, KVM_CAP_RISCV_MP_STATE_RESET, 0);
 	__TEST_REQUIRE(!r, "KVM_CAP_RISCV_MP_STATE_RESET not available");
 	kvm_vm_free(vm);
