@@ -55,13 +55,12 @@ import_tarball()
 	# shellcheck disable=SC2064 # the directory of now is the one to remove
 	trap "rm -rf -- '$tmp'" EXIT
 	progress "unpacking $(basename -- "$tarball")"
-	tar -C "$tmp" -xf "$tarball" 2>"$tmp.log" || {
-		DIE_STATUS=2 die "$tarball is not a complete tar archive: $(tail -n 1 "$tmp.log")" \
-			"fetch it again, or leave KERNEL= unset"
-	}
-	rm -f "$tmp.log"
-	top=$tmp
-	is_kernel "$top" || top=$(find "$tmp" -mindepth 1 -maxdepth 1 -type d | head -n 1)
+	mkdir "$tmp/tree"
+	tar -C "$tmp/tree" -xf "$tarball" 2>"$tmp/log" ||
+		die "$tarball is not a complete tar archive: $(tail -n 1 "$tmp/log")" \
+		    "fetch it again, or leave KERNEL= unset"
+	top=$tmp/tree
+	is_kernel "$top" || top=$(find "$tmp/tree" -mindepth 1 -maxdepth 1 -type d | head -n 1)
 	is_kernel "$top" || die "$tarball does not hold a Linux source tree" \
 		"give KERNEL= a linux-$VERSION tarball"
 	progress "importing Linux into git"
@@ -188,7 +187,7 @@ from_kernel()
 
 from_cache()
 {
-	local gitdir=$CACHE/linux-$VERSION.git tarball="" download
+	local gitdir=$CACHE/linux-$VERSION.git tarball="" download status=0
 
 	if [ ! -d "$gitdir" ]; then
 		mkdir -p "$CACHE" || die "cannot write to the cache $CACHE" "set CACHE= to a directory of yours"
@@ -200,7 +199,9 @@ from_cache()
 		download=$CACHE/download
 		mkdir -p "$download"
 		tarball=$(fetch_kernel_org "$download" || fetch_debian "$download" ||
-			  fetch_linux_source "$download") || exit
+			  fetch_linux_source "$download") || status=$?
+		# A hash that is wrong has had its say.
+		[ "$status" != 2 ] || exit 2
 		[ -n "$tarball" ] || die \
 			"Linux $VERSION could be had from neither kernel.org nor the Debian mirror" \
 			"check the network, or fetch it elsewhere and run: make KERNEL=/path/to/linux-$VERSION.tar.xz"
