@@ -913,9 +913,9 @@ TEST_F(queued, reboot)
 
 	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
 	guest_system_reset(_metadata, self->caller, caller_want);
-	EXPECT_EQ(KVM_MP_STATE_STOPPED, get_mp_state(vcpu));
 
 	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	EXPECT_EQ(KVM_MP_STATE_STOPPED, get_mp_state(vcpu));
 	check_reset(_metadata, vcpu);
 	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
 	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
