@@ -81,8 +81,42 @@ tests_of()
 	'') sed 's/#.*//' "$PATCHES/tests" | awk -v a="$1" \
 		'NF && ($1 == "*" || index("," $1 ",", "," a ",")) { printf "%s%s", s, $2; s = " " }' ;;
 	all) ;;
-	*) printf '%s' "$TESTS" ;;
+	*) chosen "$1" ;;
 	esac
+}
+
+# chosen ARCH: the words of TESTS that name a test of this architecture
+chosen()
+{
+	local word name out=
+	local -a words
+
+	read -r -a words <<<"$TESTS"
+	for word in "${words[@]}"; do
+		while read -r name _; do
+			# shellcheck disable=SC2053 # a pattern is wanted
+			[[ $name == $word || ${name#kvm:} == $word ]] || continue
+			out+="${out:+ }$word"
+			break
+		done <"$BUILD/$1$SUFFIX/tests"
+	done
+	printf '%s' "$out"
+}
+
+# known: every word of TESTS is a test of some architecture of ARCH
+known()
+{
+	local arch word all=
+
+	case $TESTS in ''|all) return ;; esac
+	for arch in $ARCH; do
+		[ -e "$BUILD/$arch$SUFFIX/tests" ] || die "nothing is built for $arch" "make build ARCH=$arch"
+		all+=" $(chosen "$arch") "
+	done
+	for word in $TESTS; do
+		[[ $all == *" $word "* ]] || die "TESTS=$word names no test of $ARCH" \
+			"make -C $TREE/$RUNNER ARCH=${ARCH%% *} list"
+	done
 }
 
 # must_fail ARCH TEST: is it a reproducer of what the base does wrong?
@@ -95,20 +129,27 @@ must_fail()
 
 run()
 {
-	local arch status worst=0 line number name out variant
+	local arch status worst=0 line number name out variant tests
 	local -i passed=0 failed=0 skipped=0
 	local results=$BUILD/results
 	local -a wrong=()
 
 	mkdir -p "$results"
+	known
 	for arch in $ARCH; do
 		say ""
+		tests=$(tests_of "$arch")
+		if [ -z "$tests" ] && [ "$TESTS" != all ]; then
+			say "$arch: has none of $TESTS"
+			continue
+		fi
 		say "$arch, ${PROFILE:+$PROFILE profile, }on the $ON:"
-		status=0
-		runner "$arch" rerun "TESTS=$(tests_of "$arch")" \
-			${TIMEOUT_SCALE:+"TIMEOUT_SCALE=$TIMEOUT_SCALE"} || status=$?
 		variant=${VARIANT:-$(runner "$arch" -s print-VARIANT 2>/dev/null || echo default)}
 		out=$results/$arch$SUFFIX-$variant-$ON
+		rm -f "$BUILD/$arch$SUFFIX/results/$variant".{ktap,console,status}
+		status=0
+		runner "$arch" rerun "TESTS=$tests" \
+			${TIMEOUT_SCALE:+"TIMEOUT_SCALE=$TIMEOUT_SCALE"} || status=$?
 		for line in ktap console status; do
 			cp "$BUILD/$arch$SUFFIX/results/$variant.$line" "$out.$line" 2>/dev/null || rm -f "$out.$line"
 		done
