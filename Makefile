@@ -62,9 +62,16 @@ endif
 ifeq ($(ARCH),)
 $(call fail,no architecture is chosen,make ARCH=riscv or make menuconfig)
 endif
-PROFILES := debug rt
+PROFILES := debug rt vmx
 ifneq ($(filter-out $(PROFILES),$(PROFILE)),)
 $(call fail,PROFILE=$(PROFILE) is not one of: $(PROFILES) (or empty),make check PROFILE=debug)
+endif
+# The same kernel as without a profile, in Bochs.
+ifeq ($(PROFILE),vmx)
+ifeq ($(filter x86,$(ARCH)),)
+$(call fail,PROFILE=vmx is for x86 and ARCH is $(ARCH),make check ARCH=x86 PROFILE=vmx)
+endif
+override ARCH := x86
 endif
 ifneq ($(filter-out series base,$(ON)),)
 $(call fail,ON=$(ON) is neither series nor base,make check ON=base)
@@ -82,7 +89,7 @@ $(foreach v,NR_CPUS MEMORY TIMEOUT_SCALE BOOT_TIMEOUT,$(eval $(call positive,$(v
 
 override JOBS := $(if $(filter 0,$(JOBS)),$(shell nproc),$(JOBS))
 TREE := $(BUILD)/linux
-SUFFIX := $(addprefix -,$(PROFILE))$(if $(LLVM),-clang)
+SUFFIX := $(addprefix -,$(filter-out vmx,$(PROFILE)))$(if $(LLVM),-clang)
 RUNNER := tools/testing/selftests/kvm/qemu
 
 export BUILD CACHE TREE KERNEL ARCH ON VARIANT PROFILE TESTS NR_CPUS MEMORY TIMEOUT_SCALE
@@ -199,7 +206,7 @@ help: ## this text
 help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS SKIP LANES CHECKERS RANGE ON VARIANT NR_CPUS MEMORY TIMEOUT_SCALE \
 	BOOT_TIMEOUT KERNEL BUILD CACHE BRANCH VERSION SINCE FORCE BUSYBOX SETUP V
 help_ARCH          := 'of riscv arm64 x86'
-help_PROFILE       := 'debug, rt or empty'
+help_PROFILE       := 'debug, rt, vmx (x86 on kvm_intel in Bochs) or empty'
 help_LLVM          := 'suffix of clang, such as -19; empty: gcc'
 help_CCACHE        := 'y or n'
 help_JOBS          := 'parallel compile jobs'

@@ -49,6 +49,37 @@ one_arch()
 	[ "$(wc -w <<<"$ARCH")" = 1 ] || die "this is for one architecture, ARCH has: $ARCH" "$1"
 }
 
+# profile: of the kernel; "vmx" is the plain one on another machine
+profile() { if [ "${PROFILE:-}" = vmx ]; then echo; else printf '%s\n' "${PROFILE:-}"; fi; }
+
+# boot ARCH TESTS VARIANT: results go to the runner's directory
+boot()
+{
+	local test pattern dir=$BUILD/$1$SUFFIX cpios=() wanted="" status=0
+
+	if [ "${PROFILE:-}" != vmx ]; then
+		runner "$1" rerun "TESTS=$2" ${TIMEOUT_SCALE:+"TIMEOUT_SCALE=$TIMEOUT_SCALE"}
+		return
+	fi
+	[ -e "$dir/initramfs/base.cpio" ] || die "nothing is built for $1" "make build ARCH=$1"
+	for test in "$dir"/initramfs/*.cpio; do
+		test=$(basename "$test" .cpio)
+		[ "$test" != base ] && [ "$test" != run ] || continue
+		# shellcheck disable=SC2053 # a pattern is wanted
+		for pattern in ${2:-*}; do
+			[[ $test == ${pattern#kvm:} ]] || continue
+			cpios+=("$dir/initramfs/$test.cpio")
+			wanted+=" $test"
+			break
+		done
+	done
+	TESTS=$wanted "$TOP/scripts/bochs.sh" run "$(ARCH=$1 "$0" image-path)" \
+		"$dir/initramfs/base.cpio" "${cpios[@]}" -- "$dir/results/bochs" || status=$?
+	cp "$dir/results/bochs/results.ktap" "$dir/results/$3.ktap" 2>/dev/null || :
+	cp "$dir/results/bochs/console.log" "$dir/results/$3.console" 2>/dev/null || :
+	return "$status"
+}
+
 # runner ARCH ARGUMENT...: the output directory of the kernel is a direct child
 # of its tree; kbuild's paths are then relative, and ccache finds for the series
 # what it compiled for the base.
@@ -69,7 +100,7 @@ runner()
 	env -u ARCH -u TESTS -u VARIANT -u QEMU -u KERNEL -u BUILD -u VERSION -u SUFFIX -u ON \
 		"$TREE/$RUNNER/run.sh" "ARCH=$arch" "KERNEL_PATH=$tree" \
 		"KERNEL_BUILD_PATH=$tree/out-$arch$SUFFIX" "BUILD_PATH=$BUILD/$arch$SUFFIX" \
-		"PROFILE=${PROFILE:-}" "LLVM=${LLVM:-}" "NR_CPUS=${NR_CPUS:-4}" \
+		"PROFILE=$(profile)" "LLVM=${LLVM:-}" "NR_CPUS=${NR_CPUS:-4}" \
 		"MEMORY=${MEMORY:-2048}M" "BOOT_TIMEOUT=${BOOT_TIMEOUT:-120}" "V=${V:-0}" \
 		"BUSYBOX=${BUSYBOX:-}" "$@"
 }
@@ -78,8 +109,8 @@ runner()
 tests_of()
 {
 	case $TESTS in
-	'') sed 's/#.*//' "$PATCHES/tests" | awk -v a="$1" \
-		'NF && ($1 == "*" || index("," $1 ",", "," a ",")) { printf "%s%s", s, $2; s = " " }' ;;
+	'') sed 's/#.*//' "$PATCHES/tests" | awk -v a="$1" -v p="${PROFILE:-}" \
+		'NF && !(p == "vmx" && /[ \t]vmx=no/) && ($1 == "*" || index("," $1 ",", "," a ",")) { printf "%s%s", s, $2; s = " " }' ;;
 	all) ;;
 	*) chosen "$1" ;;
 	esac
@@ -145,11 +176,11 @@ run()
 		fi
 		say "$arch, ${PROFILE:+$PROFILE profile, }on the $ON:"
 		variant=${VARIANT:-$(runner "$arch" -s print-VARIANT 2>/dev/null || echo default)}
+		[ "${PROFILE:-}" != vmx ] || variant=vmx
 		out=$results/$arch$SUFFIX-$variant-$ON
 		rm -f "$BUILD/$arch$SUFFIX/results/$variant".{ktap,console,status}
 		status=0
-		runner "$arch" rerun "TESTS=$tests" \
-			${TIMEOUT_SCALE:+"TIMEOUT_SCALE=$TIMEOUT_SCALE"} || status=$?
+		boot "$arch" "$tests" "$variant" || status=$?
 		for line in ktap console status; do
 			cp "$BUILD/$arch$SUFFIX/results/$variant.$line" "$out.$line" 2>/dev/null || rm -f "$out.$line"
 		done
