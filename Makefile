@@ -115,11 +115,11 @@ _all: setup _tree
 	+@scripts/step.sh "kernels and selftests: $(ARCH)" "make V=1" \
 		$(MAKE) -j$(JOBS) $(build_goals)
 	@scripts/check.sh summary
-_check: setup
-	@scripts/test/run
-	+@$(MAKE) _tree
-	+@$(MAKE) -j$(JOBS) $(build_goals)
+_check: setup _tree
+	+@$(MAKE) -j$(JOBS) _scripts $(build_goals)
 	@scripts/check.sh run
+_scripts:
+	@TAIL=60 scripts/step.sh "tests of the scripts" "make test-scripts" scripts/test/run
 _check-full:
 	@FULL=1 scripts/setup.sh $(ARCH)
 	+@$(MAKE) _tree
@@ -235,4 +235,4 @@ help_V             := '1: show commands and their output'
 .PHONY: checkers others commits table lanes-selftest
 .PHONY: all check setup base tree build rerun test-scripts shell refresh apply mbox $(CONFIGS)
 .PHONY: tree-path base-path image-path kselftest-path clean distclean help
-.PHONY: check-full _all _check _check-full _lane _tree $(build_goals)
+.PHONY: check-full _all _scripts _check _check-full _lane _tree $(build_goals)

@@ -158,15 +158,40 @@ must_fail()
 		 END { exit !found }'
 }
 
+variant_of()
+{
+	if [ "${PROFILE:-}" = vmx ]; then
+		echo vmx
+	else
+		printf '%s\n' "${VARIANT:-$(runner "$1" -s print-VARIANT 2>/dev/null || echo default)}"
+	fi
+}
+
 run()
 {
 	local arch status worst=0 line number name out variant tests
 	local -i passed=0 failed=0 skipped=0
 	local results=$BUILD/results
 	local -a wrong=()
+	local -A pids=()
 
 	mkdir -p "$results"
 	known
+	kernel_tree >/dev/null
+	# All at once; a machine of one architecture alone is seen while it runs.
+	for arch in $ARCH; do
+		tests=$(tests_of "$arch")
+		[ -n "$tests" ] || [ "$TESTS" = all ] || continue
+		variant=$(variant_of "$arch")
+		rm -f "$BUILD/$arch$SUFFIX/results/$variant".{ktap,console,status}
+		[ "$(wc -w <<<"$ARCH")" -gt 1 ] || break
+		# A process group of its own, for the trap to end with all its children.
+		set -m
+		boot "$arch" "$tests" "$variant" >"$results/$arch$SUFFIX.out" 2>&1 </dev/null &
+		pids[$arch]=$!
+		set +m
+	done
+	trap 'for arch in "${!pids[@]}"; do kill -TERM -- "-${pids[$arch]}" 2>/dev/null || :; done; exit 130' INT TERM HUP
 	for arch in $ARCH; do
 		say ""
 		tests=$(tests_of "$arch")
@@ -175,12 +200,15 @@ run()
 			continue
 		fi
 		say "$arch, ${PROFILE:+$PROFILE profile, }on the $ON:"
-		variant=${VARIANT:-$(runner "$arch" -s print-VARIANT 2>/dev/null || echo default)}
-		[ "${PROFILE:-}" != vmx ] || variant=vmx
+		variant=$(variant_of "$arch")
 		out=$results/$arch$SUFFIX-$variant-$ON
-		rm -f "$BUILD/$arch$SUFFIX/results/$variant".{ktap,console,status}
 		status=0
-		boot "$arch" "$tests" "$variant" || status=$?
+		if [ -n "${pids[$arch]:-}" ]; then
+			wait "${pids[$arch]}" || status=$?
+			cat "$results/$arch$SUFFIX.out"
+		else
+			boot "$arch" "$tests" "$variant" || status=$?
+		fi
 		for line in ktap console status; do
 			cp "$BUILD/$arch$SUFFIX/results/$variant.$line" "$out.$line" 2>/dev/null || rm -f "$out.$line"
 		done
@@ -216,6 +244,7 @@ run()
 			fi
 		done <"$out.ktap"
 	done
+	trap - INT TERM HUP
 	[ "$failed" -eq 0 ] || [ "$worst" -gt 0 ] || worst=1
 	echo "$worst" >"$BUILD/status"
 	say ""
