@@ -500,8 +500,9 @@ cmd_mbox()
 		printf '\nBase: Linux %s (tag %s)\n' "$(base_key version)" "$(base_key tag)"
 	} >"$SCRATCH/cover"
 	[ "$version" = 1 ] || opts+=(-v "$version")
+	# The cover letter is from who commits.
+	GIT_COMMITTER_NAME=$SENDER_NAME GIT_COMMITTER_EMAIL=$SENDER_EMAIL \
 	tree_git -c format.attach=false -c format.pretty=email \
-		-c user.name="$SENDER_NAME" -c user.email="$SENDER_EMAIL" \
 		format-patch -q --no-signature --thread=shallow --cover-letter \
 		--cover-from-description=none "${opts[@]}" "${who[@]}" -o "$out" "$BASE_ID..$head"
 	cover "$SCRATCH/cover" "$out"/*0000-cover-letter.patch
