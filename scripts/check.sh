@@ -26,19 +26,26 @@ ARCH=${ARCH:-riscv arm64 x86}
 SUFFIX=${SUFFIX:-}
 TESTS=${TESTS:-}
 
-# The base is checked out beside the series when it is first asked for.
+# The base is checked out beside the series when it is first asked for; two
+# architectures may ask at once.
 base_tree()
 {
+	local lock
+
+	mkdir -p "$BUILD"
+	exec {lock}>>"$BUILD/.base.lock"
+	flock "$lock"
 	if [ ! -e "$BUILD/base/.git" ]; then
 		[ -e "$TREE/.git" ] || die "there is no tree at $TREE" "make tree"
 		need_space "$BUILD" 2048
 		rm -rf -- "$BUILD/base.new"
 		git -C "$TREE" worktree prune
-		git -C "$TREE" worktree add -q --detach "$BUILD/base.new" refs/series/base
+		git -C "$TREE" worktree add -q -f -f --detach "$BUILD/base.new" refs/series/base
 		git -C "$TREE" worktree move "$BUILD/base.new" "$BUILD/base"
 	fi
 	[ "$(git -C "$BUILD/base" rev-parse HEAD)" = "$(git -C "$TREE" rev-parse refs/series/base)" ] ||
 		git -C "$BUILD/base" reset -q --keep refs/series/base
+	exec {lock}>&-
 	printf '%s\n' "$BUILD/base"
 }
 
