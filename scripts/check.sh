@@ -174,6 +174,30 @@ variant_of()
 	fi
 }
 
+# left_out: what "make check-full" would run and this did not
+left_out()
+{
+	local arch profile variant out=()
+
+	[ "$ON" = series ] && out+=("the base") || out+=("the series")
+	for profile in none debug rt vmx; do
+		[ "$profile" = "${PROFILE:-none}" ] || out+=("PROFILE=${profile/none/}")
+	done
+	if [ "${PROFILE:-}" != vmx ]; then
+		for arch in $ARCH; do
+			for variant in $(runner "$arch" -s "print-VARIANTS_$arch" 2>/dev/null); do
+				[ "$variant" = "$(variant_of "$arch")" ] || out+=("$arch VARIANT=$variant")
+			done
+		done
+	fi
+	[ -n "${LLVM:-}" ] && out+=("gcc") || out+=("clang")
+	[ "$TESTS" = all ] || out+=("all tests but ${TESTS:-those of ${PATCHES#"$TOP"/}/tests}")
+	out+=("single commits" "checkers" "other architectures")
+	printf 'left out:'
+	printf ' %s;' "${out[@]}" | sed 's/;$/\n/'
+	say "  make check-full runs them"
+}
+
 run()
 {
 	local arch status worst=0 line number name out variant tests
@@ -262,6 +286,7 @@ run()
 		say "logs:  $results/"
 		say "next:  make rerun ARCH=... TESTS=... to run one again, make shell ARCH=... to look around"
 	fi
+	left_out
 	say "$passed passed, $failed failed, $skipped skipped"
 	return "$worst"
 }

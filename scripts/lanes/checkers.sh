@@ -124,7 +124,7 @@ check_maintainers()
 	: >"$OUT/maintainers"
 	for commit in $(tree_git rev-list --reverse "$BASE..$HEAD"); do
 		tree_git format-patch -q -1 --stdout "$commit" |
-			(cd "$TREE" && ./scripts/get_maintainer.pl --no-git --no-git-fallback --no-rolestats -) 2>/dev/null |
+			(cd "$TREE" && ./scripts/get_maintainer.pl --no-git --no-git-fallback --no-rolestats) 2>/dev/null |
 			grep -qE 'kvm|selftest' ||
 			tree_git log -1 --format='no KVM list or maintainer for: %s' "$commit" >>"$OUT/maintainers"
 	done

@@ -2,10 +2,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # commits.sh [RANGE]: every commit of the series by itself. For each of the
-# architectures that it can affect: KVM compiles with W=1 and without a warning
-# that the base does not have, the kernel and the selftests of that commit
-# build, and the kernel boots and passes those of patches/<version>/tests that
-# it has. RANGE, in the words of git, is for a part of the series.
+# architectures that it can affect: KVM compiles with W=1 and warnings as errors
+# (WERROR, on x86 KVM_WERROR) and has no complaint that the base does not have,
+# the kernel and the selftests of that commit build, and the kernel boots and
+# passes those of patches/<version>/tests that it has. RANGE, in the words of
+# git, is for a part of the series.
+#
+# What passed is remembered in build/commits-log/passed by the content of the
+# commit, the kernel configuration, the compiler and the list of tests, and not
+# run again unless FORCE=1.
 
 . "$(dirname -- "$0")/../common.sh"
 
@@ -41,8 +46,11 @@ warnings()
 
 	mkdir -p "$out"
 	cp "$WORK/out-$arch/.config" "$out/.config"
+	"$WORK/scripts/config" --file "$out/.config" -e WERROR -e KVM_WERROR
 	env -u MAKEFLAGS -u MAKELEVEL make -s -k -j"${JOBS:-2}" -C "$WORK" O="$out" ARCH="$arch" \
 		CROSS_COMPILE="$cross" "${cc[@]}" olddefconfig prepare >"$OUT/prepare.log" 2>&1 </dev/null || :
+	grep -q "^CONFIG_$([ "$arch" = x86 ] && echo KVM_)WERROR=y" "$out/.config" ||
+		DIE_STATUS=3 die "$arch does not get WERROR" "see $out/.config"
 	# A directory is compiled as a whole only when out of date, so that a
 	# warning of an earlier commit would not be seen again: start afresh.
 	rm -rf "${out:?}/arch/$arch/kvm" "${out:?}/virt/kvm"
@@ -74,10 +82,43 @@ checkout()
 	git -C "$TREE" archive HEAD:"$RUNNER" | tar -C "$WORK/$RUNNER" -xf -
 }
 
+# tests_at COMMIT ARCH: those of patches/<version>/tests that the commit has
+tests_at()
+{
+	local name list
+	list=$(tree_git show "$1:tools/testing/selftests/kvm/Makefile.kvm")
+	while read -r name; do
+		! grep -qE "[ /]$name( |\$)" <<<"$list" || printf ' %s' "$name"
+	done < <(sed 's/#.*//' "$PATCHES/tests" | awk -v a="$2" \
+		'NF && ($1 == "*" || index("," $1 ",", "," a ",")) { print $2 }')
+}
+
+# key COMMIT ARCH: all that the verdict depends on
+key()
+{
+	{
+		tree_git rev-parse "$1^{tree}" "$base"
+		(cd "$TREE/$RUNNER" && cat kernel.config "arch/$2.config")
+		"$(cross_of "$2")gcc" --version | head -n 1
+		tests_at "$1" "$2"
+	} | sha256sum | cut -c1-40
+}
+
+# compared ARCH: what W=1 says of the base, for comparison, once a run
+compared()
+{
+	[ -z "${BASE_DONE[$1]:-}" ] || return 0
+	checkout "$base"
+	runner "$1" kernel >"$OUT/$1-base.log" 2>&1 ||
+		DIE_STATUS=3 die "the base does not build for $1" "see $OUT/$1-base.log"
+	warnings "$1" >"$OUT/$1.w1.base"
+	BASE_DONE[$1]=1
+}
+
 # one COMMIT ARCH
 one()
 {
-	local commit=$1 arch=$2 log=$OUT/$2.log tests name status=0
+	local commit=$1 arch=$2 log=$OUT/$2.log tests status=0
 
 	runner "$arch" kernel >"$log" 2>&1 || { say "  $arch: does not build, see $log"; return 1; }
 	if tree_git diff-tree -r --no-commit-id --name-only "$commit" | grep -qE '^(arch|virt|include)/'; then
@@ -89,11 +130,7 @@ one()
 			status=1
 		}
 	fi
-	tests=
-	while read -r name; do
-		! grep -qE "[ /]$name( |\$)" "$WORK/tools/testing/selftests/kvm/Makefile.kvm" || tests+=" $name"
-	done < <(sed 's/#.*//' "$PATCHES/tests" | awk -v a="$arch" \
-		'NF && ($1 == "*" || index("," $1 ",", "," a ",")) { print $2 }')
+	tests=$(tests_at "$commit" "$arch")
 	if ! runner "$arch" run TESTS="$tests" >>"$log" 2>&1; then
 		say "  $arch: $(grep -E '^result: ' "$log" | tail -n 1)"
 		grep -E '  (fail|timed out)' "$log" | sed 's/^/  /'
@@ -117,20 +154,30 @@ if [ ! -e "$WORK/.git" ]; then
 fi
 
 start=$(date +%s)
-checkout "$base"
-for arch in $ARCH; do
-	runner "$arch" kernel >"$OUT/$arch-base.log" 2>&1 ||
-		DIE_STATUS=3 die "the base does not build for $arch" "see $OUT/$arch-base.log"
-	warnings "$arch" >"$OUT/$arch.w1.base"
-done
+declare -A BASE_DONE=()
+ran=0
+before=0
+touch "$OUT/passed"
 for commit in $(tree_git rev-list --reverse "$range"); do
 	say "$(tree_git log -1 --format='%h %s' "$commit")"
-	checkout "$commit"
 	archs=$(affected "$commit")
-	[ -n "$archs" ] || say "  documentation only"
+	[ -n "$archs" ] || say "  nothing that $ARCH compile"
 	for arch in $archs; do
-		one "$commit" "$arch" || wrong=1
+		key=$(key "$commit" "$arch")
+		if [ "${FORCE:-0}" != 1 ] && grep -qx "$key" "$OUT/passed"; then
+			say "  $arch: passed before"
+			before=$((before + 1))
+			continue
+		fi
+		compared "$arch"
+		checkout "$commit"
+		ran=$((ran + 1))
+		if one "$commit" "$arch"; then
+			echo "$key" >>"$OUT/passed"
+		else
+			wrong=1
+		fi
 	done
 done
-say "commits: $(tree_git rev-list --count "$range") in $(($(date +%s) - start)) s"
+say "commits: $(tree_git rev-list --count "$range"), $ran builds and boots, $before passed before, $(($(date +%s) - start)) s"
 exit "$wrong"

@@ -9,7 +9,8 @@
  *  - Userspace gets exactly as many exits as there are parts.
  *  - A vCPU that is saved when KVM_RUN has failed with EINTR, and restored into
  *    a new VM, continues behind the instruction, and sees its result.
- *  - The same is true if userspace doesn't use immediate_exit.
+ *  - The same is true if userspace doesn't use immediate_exit, and if userspace
+ *    provides the APIC.
  */
 #include "kvm_test_harness.h"
 #include "kvm_util.h"
@@ -215,6 +216,19 @@ static void run_to_done(struct kvm_vcpu *vcpu, u64 *pio_offset)
 	}
 }
 
+static struct kvm_vcpu *move_to_new_vm(struct kvm_vcpu *vcpu)
+{
+	struct kvm_x86_state *state = vcpu_save_state(vcpu);
+	struct kvm_vm *vm = vcpu->vm;
+
+	kvm_vm_release(vm);
+	vcpu = vm_recreate_with_one_vcpu(vm);
+	vcpu_load_state(vcpu, state);
+	kvm_x86_state_cleanup(state);
+
+	return vcpu;
+}
+
 static void assert_device(void *guest_code)
 {
 	u64 written = WRITTEN;
@@ -226,35 +240,44 @@ static void assert_device(void *guest_code)
 		TEST_ASSERT_EQ(device[0], (u8)~PATTERN(0));
 }
 
-TEST_F(exit_completion, save_and_restore)
+/* Returns the vCPU of the new VM. */
+static struct kvm_vcpu *save_and_restore(struct kvm_vcpu *vcpu, const u32 *len,
+					 int nr_len, u64 *pio_offset)
 {
-	struct kvm_vcpu *vcpu = self->vcpu;
-	struct kvm_vm *vm = vcpu->vm;
-	struct kvm_x86_state *state;
 	int i = 0;
 
 	vcpu_run(vcpu);
 	do {
-		TEST_ASSERT(i < ARRAY_SIZE(variant->len) && variant->len[i],
-			    "More than %d exits", i);
-		TEST_ASSERT_EQ(handle_exit(vcpu, &self->pio_offset), variant->len[i]);
+		TEST_ASSERT(i < nr_len && len[i], "More than %d exits", i);
+		TEST_ASSERT_EQ(handle_exit(vcpu, pio_offset), len[i]);
 		i++;
 	} while (!__vcpu_run_complete_io(vcpu));
 
-	TEST_ASSERT(i == ARRAY_SIZE(variant->len) || !variant->len[i],
-		    "No more than %d exits", i);
+	TEST_ASSERT(i == nr_len || !len[i], "No more than %d exits", i);
 
 	/* There is nothing to complete anymore. */
 	vcpu_run_complete_io(vcpu);
 
-	state = vcpu_save_state(vcpu);
-	kvm_vm_release(vm);
-	vcpu = vm_recreate_with_one_vcpu(vm);
-	self->vcpu = vcpu;
-	vcpu_load_state(vcpu, state);
-	kvm_x86_state_cleanup(state);
+	vcpu = move_to_new_vm(vcpu);
 
-	run_to_done(vcpu, &self->pio_offset);
+	run_to_done(vcpu, pio_offset);
+	return vcpu;
+}
+
+TEST_F(exit_completion, save_and_restore)
+{
+	self->vcpu = save_and_restore(self->vcpu, variant->len,
+				      ARRAY_SIZE(variant->len), &self->pio_offset);
+	assert_device(variant->guest_code);
+}
+
+/* The same if KVM doesn't provide the APIC, in both VMs. */
+TEST_F(exit_completion, save_and_restore_userspace_apic)
+{
+	self->vcpu->vm->has_irqchip = false;
+	self->vcpu = move_to_new_vm(self->vcpu);
+	self->vcpu = save_and_restore(self->vcpu, variant->len,
+				      ARRAY_SIZE(variant->len), &self->pio_offset);
 	assert_device(variant->guest_code);
 }
 
