@@ -202,7 +202,7 @@ run()
 {
 	local arch status worst=0 line number name out variant tests
 	local -i passed=0 failed=0 skipped=0
-	local results=$BUILD/results
+	local results=${RESULTS:-$BUILD/results}
 	local -a wrong=()
 	local -A pids=()
 

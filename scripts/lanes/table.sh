@@ -13,7 +13,7 @@
 
 ARCH=${ARCH:-riscv arm64 x86}
 SUFFIX=${SUFFIX:-}
-RESULTS=$BUILD/results
+RESULTS=$BUILD/table$SUFFIX
 TABLE=$BUILD/table$SUFFIX.txt
 
 # not_run ARCH: tests that take no part, for SKIP
@@ -21,6 +21,15 @@ not_run()
 {
 	sed 's/#.*//' "$PATCHES/results" | awk -v a="$1" \
 		'NF && $3 == "skip" && $4 == "skip" && ($1 == "*" || index("," $1 ",", "," a ",")) { printf "%s%s", s, $2; s = " " }'
+}
+
+# arguments ARCH: of tests, in the variables that the runner takes them from
+arguments()
+{
+	sed 's/#.*//' "$PATCHES/results" | awk -v a="$1" \
+		'NF && $3 == "args" && ($1 == "*" || index("," $1 ",", "," a ",")) {
+			test = toupper($2); gsub(/[^A-Z0-9]/, "_", test)
+			sub(/^[^ \t]+[ \t]+[^ \t]+[ \t]+[^ \t]+[ \t]+/, ""); print "KSELFTEST_" test "_ARGS=" $0 }'
 }
 
 # rows ARCH ON: "TEST RESULT", pass, fail or skip
@@ -48,7 +57,7 @@ compare()
 		}
 		FILENAME == ARGV[2] {
 			line = $0; sub(/#.*/, "", line); n = split(line, f, /[ \t]+/)
-			if (n >= 4 && mine(f[1])) {
+			if (n >= 4 && f[3] != "args" && mine(f[1])) {
 				b[f[2]] = f[3]; s[f[2]] = f[4]
 				sub(/^[^ \t]+[ \t]+[^ \t]+[ \t]+[^ \t]+[ \t]+[^ \t]+[ \t]*/, "", line); why[f[2]] = line
 			}
@@ -66,7 +75,8 @@ compare()
 		}' "$PATCHES/tests" "$PATCHES/results" - >>"$TABLE"
 	done
 	grep -E ' WRONG' "$TABLE" || :
-	awk '{ n[$1]++; both += ($3 == "pass" && $4 == "pass"); skip += ($3 == "skip" && $4 == "skip"); wrong += / WRONG/ }
+	awk '{ n[$1]++ } / WRONG/ { wrong++; next }
+		{ both += ($3 == "pass" && $4 == "pass"); skip += ($3 == "skip" && $4 == "skip") }
 		END { for (a in n) t += n[a]
 		      printf "table: %d rows, %d pass on both, %d skip on both, %d named differences or failures, %d wrong\n",
 			t, both, skip, t - both - skip - wrong, wrong; exit (wrong || !t) }' "$TABLE" || {
@@ -78,9 +88,12 @@ compare()
 
 case ${1:-run} in
 run)
+	mkdir -p "$BUILD/log" "$RESULTS"
 	for on in base series; do
 		for arch in $ARCH; do
-			ON=$on ARCH=$arch TESTS=all SKIP=$(not_run "$arch") "$TOP/scripts/check.sh" run \
+			rm -f "$RESULTS/$arch$SUFFIX"-*-"$on".ktap
+			mapfile -t args < <(arguments "$arch")
+			env "${args[@]}" RESULTS="$RESULTS" ON="$on" ARCH="$arch" TESTS=all SKIP="$(not_run "$arch")" "$TOP/scripts/check.sh" run \
 				>"$BUILD/log/table-$arch-$on.log" 2>&1 || :
 			tail -n 1 "$BUILD/log/table-$arch-$on.log" | sed "s/^/  $arch $on: /"
 		done
