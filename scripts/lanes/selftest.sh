@@ -103,14 +103,41 @@ echo "/* nobody's */" >"$BAD/violation.c"
 violate "violation: Add a file that KVM does not own"
 checker maintainers "no KVM list or maintainer for: violation"
 
+# --- a commit that builds only with the next one; an architecture that is only compiled
+start_over
+echo 'int kvm_violation(void) { return kvm_not_there; }' >>"$BAD/arch/riscv/kvm/vcpu.c"
+violate "RISC-V: KVM: Use what does not exist"
+sed -i 's/kvm_not_there/0/' "$BAD/arch/riscv/kvm/vcpu.c"
+violate "RISC-V: KVM: Mend it"
+TREE=$BAD ARCH=riscv FORCE=1 "$TOP/scripts/lanes/commits.sh" HEAD~2..HEAD~1 >"$OUT/commits" 2>&1 &&
+	say "(exited with 0)" >"$OUT/commits"
+caught commits "riscv: does not build" "$OUT/commits"
+TREE=$BAD ARCH=riscv FORCE=1 "$TOP/scripts/lanes/commits.sh" HEAD~1..HEAD >"$OUT/commits" 2>&1 &&
+	say "(exited with 0)" >"$OUT/commits"
+caught commits "no previous prototype" "$OUT/commits"
+
+start_over
+printf '#ifdef __s390__\n#error "a violation"\n#endif\n' >>"$BAD/virt/kvm/eventfd.c"
+violate "KVM: Break s390"
+TREE=$BAD "$TOP/scripts/lanes/others.sh" s390 >"$OUT/others" 2>&1 && say "(exited with 0)" >"$OUT/others"
+caught others "a violation" "$OUT/others"
+
+# --- a test whose result changes: what the table makes of made-up results
+"$TOP/scripts/test/run" table >"$OUT/table" 2>&1 || say "(failed)" >"$OUT/table"
+caught table "^ok 1 table" "$OUT/table"
+
 # --- what needs a kernel that runs
 start_over
-into kvm_arch_vcpu_create $'\tstatic DEFINE_SPINLOCK(violation);\n\n\tspin_lock(&violation);\n\tmsleep(1);\n\tspin_unlock(&violation);\n'
+into kvm_arch_vcpu_create $'\tstatic DEFINE_RAW_SPINLOCK(violation);\n\n\traw_spin_lock(&violation);\n\tmsleep(1);\n\traw_spin_unlock(&violation);\n'
 sed -i '1,/^#include/s,^#include,#include <linux/delay.h>\n#include,' "$BAD/arch/riscv/kvm/vcpu.c"
 violate "RISC-V: KVM: Sleep under a spinlock"
 runner PROFILE=debug KERNEL_BUILD_PATH="$BAD/out-riscv-debug" BUILD_PATH="$BUILD/violations-debug" \
 	TESTS=guest_print_test run >"$OUT/debug" 2>&1 && say "(exited with 0)" >>"$OUT/debug"
 caught debug "sleeping function called\|scheduling while atomic" "$OUT/debug"
+
+runner PROFILE=rt KERNEL_BUILD_PATH="$BAD/out-riscv-rt" BUILD_PATH="$BUILD/violations-rt" VARIANT=emulated \
+	TESTS=guest_print_test run >"$OUT/rt" 2>&1 && say "(exited with 0)" >>"$OUT/rt"
+caught rt "sleeping function called\|scheduling while atomic" "$OUT/rt"
 
 start_over
 into kvm_arch_vcpu_create $'\tWARN_ON(1);\n'
