@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # full.sh: every lane, one after the other, whatever fails on the way; then one
-# line for each with its time. LANES= names some of them.
+# line for each with its time. LANES= names some of them, "debug" all that begin
+# with "debug-".
 
 . "$(dirname -- "$0")/../common.sh"
 
@@ -15,11 +16,16 @@ summary=$BUILD/check-full.txt
 
 has() { [[ " $ARCH " == *" $1 "* ]]; }
 
-# go LANE ARGUMENT...: make with these, unless LANES leaves it out
+# go LANE COMMAND...: run it, unless LANES leaves it out
 go()
 {
 	local lane=$1 start line status=0
 	shift
+
+	if [ "$listing" = 1 ]; then
+		names+=" $lane"
+		return
+	fi
 
 	if [ -n "${LANES:-}" ] && [[ " $LANES " != *" $lane "* && " $LANES " != *" ${lane%%-*} "* ]]; then
 		skipped=$((skipped + 1))
@@ -41,26 +47,43 @@ go()
 
 lane() { make -C "$TOP" --no-print-directory _lane "$@"; }
 
+lanes()
+{
+	local arch variant
+	go scripts "$TOP/scripts/test/run"
+	go series lane
+	go base lane ON=base
+	for arch in $ARCH; do
+		for variant in $(env -u ARCH -u VARIANT make -s -C "$TREE/$RUNNER" ARCH="$arch" "print-VARIANTS_$arch" | cut -s -d' ' -f2-); do
+			go "variant-$arch-$variant" lane ARCH="$arch" VARIANT="$variant"
+		done
+		go "debug-$arch" lane ARCH="$arch" PROFILE=debug
+		# The base is not fit for PREEMPT_RT with hardware interrupt files:
+		# see patches/*/results.
+		go "rt-$arch" lane ARCH="$arch" PROFILE=rt VARIANT="$([ "$arch" != riscv ] || echo emulated)"
+		go "clang-$arch" lane ARCH="$arch" LLVM="${LLVM:--19}"
+	done
+	has x86 && go vmx lane ARCH=x86 PROFILE=vmx
+	go checkers "$TOP/scripts/lanes/checkers.sh"
+	go others "$TOP/scripts/lanes/others.sh"
+	go commits "$TOP/scripts/lanes/commits.sh"
+	go table "$TOP/scripts/lanes/table.sh"
+	has riscv && go selftest "$TOP/scripts/lanes/selftest.sh"
+	# has() of the last line must not be the status
+	return 0
+}
+
 mkdir -p "$BUILD/log"
-: >"$summary"
-go scripts "$TOP/scripts/test/run"
-go series lane
-go base lane ON=base
-for arch in $ARCH; do
-	for variant in $(env -u ARCH -u VARIANT make -s -C "$TREE/$RUNNER" ARCH="$arch" "print-VARIANTS_$arch" | cut -s -d' ' -f2-); do
-		go "variant-$arch-$variant" lane ARCH="$arch" VARIANT="$variant"
-	done
-	for profile in debug rt; do
-		go "$profile-$arch" lane ARCH="$arch" PROFILE="$profile"
-	done
-	go "clang-$arch" lane ARCH="$arch" LLVM="${LLVM:--19}"
+names=
+listing=1
+lanes
+for word in ${LANES:-}; do
+	[[ "$names " == *" $word "* || $names == *" $word-"* ]] ||
+		die "LANES=$word is no lane of $ARCH" "one of:$names"
 done
-has x86 && go vmx lane ARCH=x86 PROFILE=vmx
-go checkers "$TOP/scripts/lanes/checkers.sh"
-go others "$TOP/scripts/lanes/others.sh"
-go commits "$TOP/scripts/lanes/commits.sh"
-go table "$TOP/scripts/lanes/table.sh"
-has riscv && go selftest "$TOP/scripts/lanes/selftest.sh"
+listing=0
+: >"$summary"
+lanes
 
 say ""
 cat "$summary"
