@@ -25,13 +25,22 @@ tree_git() { git -C "$TREE" "$@"; }
 # affected COMMIT: the architectures of ARCH whose build or behaviour it can change
 affected()
 {
-	local files arch
+	local files arch tests=tools/testing/selftests/kvm lines
 
-	files=$(tree_git diff-tree -r --no-commit-id --name-only "$1" | grep -v '^Documentation/' || :)
+	files=$(tree_git diff-tree -r --no-commit-id --name-only "$1" | grep -v '^Documentation/' |
+		sed 's,^include/kvm/arm_,arch/arm64/&,' || :)
+	# A line of the Makefile that adds a test of one architecture is as good
+	# as a file below its directory.
+	lines=$(tree_git show --format= -U0 "$1" -- "$tests/Makefile.kvm" | grep '^[-+][^-+]' || :)
+	if [ -n "$lines" ] && ! grep -qvE '^.TEST_GEN_PROGS_(riscv|arm64|x86|s390|loongarch) \+= ' <<<"$lines"; then
+		files=$(grep -vx "$tests/Makefile.kvm" <<<"$files" || :
+			sed -E "s,^.TEST_GEN_PROGS_([a-z0-9]*) .*,$tests/\1/Makefile," <<<"$lines")
+	fi
+	[ -n "$files" ] || return 0
 	for arch in $ARCH; do
-		if grep -qvE '^(arch|tools/testing/selftests/kvm/(lib/|include/)?(riscv|arm64|x86|s390|loongarch))/' <<<"$files" ||
-		   grep -qE "^(arch|tools/testing/selftests/kvm/(lib/|include/)?)/?$arch/" <<<"$files"; then
-			[ -z "$files" ] || printf '%s\n' "$arch"
+		if grep -qvE "^(arch|$tests/(lib/|include/)?(riscv|arm64|x86|s390|loongarch))/" <<<"$files" ||
+		   grep -qE "^(arch|$tests|$tests/lib|$tests/include)/$arch/" <<<"$files"; then
+			printf '%s\n' "$arch"
 		fi
 	done
 }
