@@ -6,7 +6,7 @@
 # patches/<version>/results or a "base=fail" in patches/<version>/tests says
 # otherwise; a failure on both must be named there too, with its reason.
 #
-#	table.sh		run both, then compare
+#	table.sh		build and run both, then compare
 #	table.sh compare	compare the results that are there
 
 . "$(dirname -- "$0")/../common.sh"
@@ -91,6 +91,8 @@ run)
 	mkdir -p "$BUILD/log" "$RESULTS"
 	for on in base series; do
 		for arch in $ARCH; do
+			ON=$on "$TOP/scripts/check.sh" build "$arch" >"$BUILD/log/table-build.log" 2>&1 ||
+				DIE_STATUS=3 die "$arch does not build on the $on" "see $BUILD/log/table-build.log"
 			rm -f "$RESULTS/$arch$SUFFIX"-*-"$on".ktap
 			mapfile -t args < <(arguments "$arch")
 			env "${args[@]}" RESULTS="$RESULTS" ON="$on" ARCH="$arch" TESTS=all SKIP="$(not_run "$arch")" "$TOP/scripts/check.sh" run \
