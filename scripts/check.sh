@@ -117,7 +117,7 @@ tests_of()
 {
 	case $TESTS in
 	'') sed 's/#.*//' "$PATCHES/tests" | awk -v a="$1" -v p="${PROFILE:-}" \
-		'NF && !(p == "vmx" && /[ \t]vmx=no/) && ($1 == "*" || index("," $1 ",", "," a ",")) { printf "%s%s", s, $2; s = " " }' ;;
+		'NF && !(p != "" && $0 ~ "[ \t]" p "=no") && ($1 == "*" || index("," $1 ",", "," a ",")) { printf "%s%s", s, $2; s = " " }' ;;
 	all) ;;
 	*) chosen "$1" ;;
 	esac
