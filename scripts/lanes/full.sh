@@ -49,7 +49,7 @@ lane() { make -C "$TOP" --no-print-directory _lane "$@"; }
 
 lanes()
 {
-	local arch variant
+	local arch variant profile
 	go scripts "$TOP/scripts/test/run"
 	go series lane
 	go base lane ON=base
@@ -57,10 +57,9 @@ lanes()
 		for variant in $(env -u ARCH -u VARIANT make -s -C "$TREE/$RUNNER" ARCH="$arch" "print-VARIANTS_$arch" | cut -s -d' ' -f2-); do
 			go "variant-$arch-$variant" lane ARCH="$arch" VARIANT="$variant"
 		done
-		go "debug-$arch" lane ARCH="$arch" PROFILE=debug
-		# The base is not fit for PREEMPT_RT with hardware interrupt files:
-		# see patches/*/results.
-		go "rt-$arch" lane ARCH="$arch" PROFILE=rt VARIANT="$([ "$arch" != riscv ] || echo emulated)"
+		for profile in debug rt; do
+			go "$profile-$arch" lane ARCH="$arch" PROFILE="$profile"
+		done
 		go "clang-$arch" lane ARCH="$arch" LLVM="${LLVM:--19}"
 	done
 	has x86 && go vmx lane ARCH=x86 PROFILE=vmx

@@ -135,7 +135,7 @@ runner PROFILE=debug KERNEL_BUILD_PATH="$BAD/out-riscv-debug" BUILD_PATH="$BUILD
 	TESTS=guest_print_test run >"$OUT/debug" 2>&1 && say "(exited with 0)" >>"$OUT/debug"
 caught debug "sleeping function called\|scheduling while atomic" "$OUT/debug"
 
-runner PROFILE=rt KERNEL_BUILD_PATH="$BAD/out-riscv-rt" BUILD_PATH="$BUILD/violations-rt" VARIANT=emulated \
+runner PROFILE=rt KERNEL_BUILD_PATH="$BAD/out-riscv-rt" BUILD_PATH="$BUILD/violations-rt" \
 	TESTS=guest_print_test run >"$OUT/rt" 2>&1 && say "(exited with 0)" >>"$OUT/rt"
 caught rt "sleeping function called\|scheduling while atomic" "$OUT/rt"
 
