@@ -309,12 +309,15 @@ static int open_tty(const char *path)
 	return fd;
 }
 
-/* A port gets its name by a message of its own, some time after the device. */
+/*
+ * A port gets its name by a message of its own, some time after the device:
+ * many seconds if the kernel checks itself on a host that has better to do.
+ */
 static void find_ports(void)
 {
 	/* The kernel puts what it does not know itself in init's environment. */
 	const char *path = getenv("verdict");
-	long long end = now_ms() + 5000;
+	long long end = now_ms() + 60000;
 
 	if (path) {
 		verdict_fd = open_tty(path);
