@@ -180,8 +180,9 @@ left_out()
 	local arch profile variant out=()
 
 	[ "$ON" = series ] && out+=("the base") || out+=("the series")
-	for profile in none debug rt vmx; do
-		[ "$profile" = "${PROFILE:-none}" ] || out+=("PROFILE=${profile/none/}")
+	[ -z "${PROFILE:-}" ] || out+=("no PROFILE")
+	for profile in debug rt vmx; do
+		[ "$profile" = "${PROFILE:-}" ] || out+=("PROFILE=$profile")
 	done
 	if [ "${PROFILE:-}" != vmx ]; then
 		for arch in $ARCH; do
