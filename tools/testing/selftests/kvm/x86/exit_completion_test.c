@@ -223,9 +223,11 @@ static struct kvm_vcpu *move_to_new_vm(struct kvm_vcpu *vcpu)
 
 	kvm_vm_release(vm);
 	vcpu = vm_recreate_with_one_vcpu(vm);
-	/* KVM rejects its MSRs if it doesn't provide the APIC. */
-	if (!vm->has_irqchip)
+	/* Without an APIC of its own, KVM rejects even a write of 0 to its MSR. */
+	if (!vm->has_irqchip) {
+		vcpu_enable_cap(vcpu, KVM_CAP_ENFORCE_PV_FEATURE_CPUID, 1);
 		vcpu_clear_cpuid_feature(vcpu, X86_FEATURE_KVM_ASYNC_PF_INT);
+	}
 	vcpu_load_state(vcpu, state);
 	kvm_x86_state_cleanup(state);
 
