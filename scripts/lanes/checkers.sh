@@ -36,7 +36,7 @@ touched() { tree_git diff --name-only --no-renames --diff-filter=AM "$BASE" "$HE
 new_lines()
 {
 	awk '
-	function key(s) { gsub(/:[0-9]+(:[0-9]+)?:/, ":", s); gsub(/line [0-9]+/, "line", s); return s }
+	function key(s) { gsub(/:[0-9]+(:[0-9]+)?(-[0-9]+)?:/, ":", s); gsub(/line [0-9]+/, "line", s); return s }
 	FNR == NR { seen[key($0)]++; next }
 	{ k = key($0); if (seen[k]-- <= 0) print }' "$1" "$2"
 }
@@ -93,11 +93,18 @@ kbuild()
 		"$@" 2>&1 </dev/null
 }
 
-# warnings TREE: the complaints, with paths relative to the tree
+# warnings TREE: the complaints, with paths relative to the tree. A checker that
+# kbuild does not call, or a file that does not compile, is no success.
 warnings()
 {
-	grep -E '^(\.\./|/)?[^ ]+:[0-9]+(:[0-9]+)?:? ' | grep -vE ': note: ' |
-		sed -e "s,^$1/,," -e 's,^\.\./,,' || :
+	local out
+	out=$(cat)
+	if grep -qE 'is not available or not up to date|^make.*\*\*\*' <<<"$out"; then
+		grep -E -m 3 'is not available or not up to date|\*\*\*|rror' <<<"$out" >&2
+		DIE_STATUS=3 die "$checker could not check $1" "make checkers CHECKERS=$checker V=1"
+	fi
+	grep -E '^(\.\./|/)?[^ ]+:[0-9]+(:[0-9]+)?(-[0-9]+)?:? ' <<<"$out" | grep -vE ': note: ' |
+		sed -e "s,^$1/,," -e 's,^\.\./,,' -e 's,^\./,,' || :
 }
 
 check_checkpatch()
@@ -148,8 +155,28 @@ check_kerneldoc()
 
 # The object is removed, for kbuild compiles only what is out of date.
 w1() { local t=$1 a=$2; shift 2; (cd "$t/out-$a" && rm -f "$@"); kbuild "$t" "$a" W=1 "$@" | warnings "$t"; }
-sparse() { local t=$1 a=$2; shift 2; kbuild "$t" "$a" C=2 CF=-D__CHECK_ENDIAN__ "$@" | warnings "$t"; }
-cocci() { local t=$1 a=$2; shift 2; kbuild "$t" "$a" C=2 CHECK=scripts/coccicheck "$@" | warnings "$t"; }
+sparse()
+{
+	local t=$1 a=$2
+	shift 2
+	kbuild "$t" "$a" C=2 "CHECK=$TOP/scripts/lanes/sparse.sh" CF=-D__CHECK_ENDIAN__ "$@" | warnings "$t"
+}
+
+# Every semantic patch that reports and needs no OCaml. scripts/coccicheck would
+# stop at the first that does.
+cocci()
+{
+	local t=$1 a=$2 f
+	local -a options
+	shift 2
+	cd "$t"
+	set -- "${@/%.o/.c}"
+	while read -r f; do
+		read -r -a options < <(sed -nE 's,^/+ *Options: *,,p' "$f") || :
+		spatch -D report --no-show-diff --very-quiet --cocci-file "$f" "${options[@]}" \
+			-I "arch/$a/include" -I include "$@" 2>>"$OUT/coccicheck.log" || :
+	done < <(grep -rlE '^virtual .*report' scripts/coccinelle | xargs grep -LE '^(script|initialize|finalize):ocaml|^@ *(script|initialize|finalize):ocaml' | LC_ALL=C sort) | warnings "$t"
+}
 
 check_w1() { both w1 w1; }
 check_sparse()
