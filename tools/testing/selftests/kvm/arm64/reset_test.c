@@ -23,6 +23,11 @@
  *
  * Finally, this test verifies that neither a register nor a pending event tells
  * a vCPU with a past from a new one, after KVM_ARM_VCPU_INIT and after CPU_ON.
+ *
+ * All of that goes for KVM_MP_STATE_RESET, too, which in addition resets what
+ * belongs to the vCPU in the GIC and its interrupt inputs, restores the power
+ * state that KVM_ARM_VCPU_INIT asked for, and keeps the SVE vector lengths.  It
+ * refuses a vCPU that is yet to be initialized.
  */
 #include <linux/bits.h>
 #include <linux/psci.h>
@@ -31,12 +36,17 @@
 #include "kvm_test_harness.h"
 #include "kvm_util.h"
 #include "processor.h"
+#include "gic_v3.h"
+#include "vgic.h"
 
 /* Not backed by memory, i.e. guest accesses are MMIO. */
 #define MMIO_GPA	0x40000000ul
 #define REPORT_GPA	0x40010000
 
 #define PMU_PPI		23
+
+#define ISR_EL1_I	BIT(7)
+#define ISR_EL1_F	BIT(6)
 
 #define CONTEXT_ID	0xdeadc0deul
 #define OLD_LIFE	0x01d1ul
@@ -85,6 +95,8 @@ GUEST_LABEL(guest_load);
 GUEST_CODE(guest_load, "ldr	x3, [x4]");
 GUEST_LABEL(guest_store);
 GUEST_CODE(guest_store, "str	x3, [x4]");
+GUEST_LABEL(guest_isr);
+GUEST_CODE(guest_isr, "mrs	x3, isr_el1");
 GUEST_LABEL(guest_hvc);
 GUEST_CODE(guest_hvc, "hvc	#0");
 
@@ -230,6 +242,28 @@ static void check_gprs(struct __test_metadata *_metadata,
 	}
 }
 
+static u32 get_mp_state(struct kvm_vcpu *vcpu)
+{
+	struct kvm_mp_state mp_state;
+
+	vcpu_mp_state_get(vcpu, &mp_state);
+
+	return mp_state.mp_state;
+}
+
+/* All of the vCPUs are created running, unless told otherwise. */
+static void request_reset(struct __test_metadata *_metadata,
+			  struct kvm_vcpu *vcpu)
+{
+	unsigned long zeroes[NR_GPRS] = {};
+
+	set_mp_state(vcpu, KVM_MP_STATE_RESET);
+
+	EXPECT_EQ(KVM_MP_STATE_RUNNABLE, get_mp_state(vcpu));
+	EXPECT_EQ(0, vcpu_get_reg(vcpu, ARM64_CORE_REG(regs.pc)));
+	check_gprs(_metadata, vcpu, zeroes);
+}
+
 static void check_pc(struct __test_metadata *_metadata,
 		     struct kvm_vcpu *vcpu, const char *code)
 {
@@ -347,13 +381,13 @@ TEST_F(open_exit, completes_once)
 	answer_exit(vcpu->run, ANSWER);
 	expect_answer(&variant->exit, ANSWER, self->want);
 
-	vcpu_run_complete_io(vcpu);
+	vcpu_run_complete_exit(vcpu);
 	check_pc(_metadata, vcpu, next);
 	check_gprs(_metadata, vcpu, self->want);
 
 	answer_exit(vcpu->run, STALE_ANSWER);
 
-	vcpu_run_complete_io(vcpu);
+	vcpu_run_immediate_exit(vcpu);
 	check_pc(_metadata, vcpu, next);
 	check_gprs(_metadata, vcpu, self->want);
 
@@ -381,7 +415,7 @@ TEST_F(open_exit, userspace_reset_immediate_exit)
 	vcpu_reset(vcpu);
 	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
 
-	vcpu_run_complete_io(vcpu);
+	vcpu_run_immediate_exit(vcpu);
 	check_pc(_metadata, vcpu, NEW_ENTRY);
 	check_gprs(_metadata, vcpu, self->want);
 
@@ -400,6 +434,34 @@ TEST_F(open_exit, userspace_reset_same_insn)
 	run_to_exit(_metadata, vcpu, &variant->exit, self->want);
 	answer_exit(vcpu->run, ANSWER);
 	expect_answer(&variant->exit, ANSWER, self->want);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+TEST_F(open_exit, reset_request)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	end_old_life(_metadata, vcpu, &variant->exit, self->want);
+
+	request_reset(_metadata, vcpu);
+	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+TEST_F(open_exit, reset_request_immediate_exit)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	end_old_life(_metadata, vcpu, &variant->exit, self->want);
+
+	request_reset(_metadata, vcpu);
+	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
+
+	vcpu_run_immediate_exit(vcpu);
+	check_pc(_metadata, vcpu, NEW_ENTRY);
+	check_gprs(_metadata, vcpu, self->want);
 
 	run_to_report(_metadata, vcpu, self->want);
 }
@@ -529,8 +591,57 @@ TEST_F(queued_reset, userspace_reset_power_off)
 	EXPECT_EQ(KVM_MP_STATE_STOPPED, mp_state.mp_state);
 	check_abort(_metadata, vcpu, 0);
 
-	vcpu_run_complete_io(self->caller);
+	vcpu_run_complete_exit(self->caller);
 	cpu_on(_metadata, self->caller, vcpu, self->want);
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+TEST_F(queued_reset, reset_request)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	request_reset(_metadata, vcpu);
+	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+TEST_F(queued_reset, reset_request_inject_abort)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	request_reset(_metadata, vcpu);
+	inject_abort(vcpu);
+
+	check_abort(_metadata, vcpu, 0);
+}
+
+/* Powered off the way it was initialized, and ready to be turned on again. */
+TEST_F(queued_reset, reset_request_power_off)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+	struct kvm_vcpu_init init = vcpu->init;
+
+	init.features[0] |= BIT(KVM_ARM_VCPU_POWER_OFF);
+	vcpu_ioctl(vcpu, KVM_ARM_VCPU_INIT, &init);
+
+	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	set_mp_state(vcpu, KVM_MP_STATE_RESET);
+	EXPECT_EQ(KVM_MP_STATE_STOPPED, get_mp_state(vcpu));
+
+	vcpu_run_immediate_exit(self->caller);
+	cpu_on(_metadata, self->caller, vcpu, self->want);
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+TEST_F(queued_reset, reset_request_suspended)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	set_mp_state(vcpu, KVM_MP_STATE_SUSPENDED);
+	request_reset(_metadata, vcpu);
+	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
+
 	run_to_report(_metadata, vcpu, self->want);
 }
 
@@ -715,6 +826,86 @@ static void check_no_past(struct __test_metadata *_metadata,
 	}
 }
 
+/* The part of the GIC that belongs to the vCPU. */
+#define GICR(offset)	{ KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, offset }
+#define ICC(reg)	{ KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS, (reg) >> 5 }
+
+static const struct gic_reg {
+	u32 group;
+	u32 attr;
+} gic_regs[] = {
+	GICR(0x10080),		/* GICR_IGROUPR0 */
+	GICR(0x10100),		/* GICR_ISENABLER0 */
+	GICR(0x10180),		/* GICR_ICENABLER0 */
+	GICR(0x10200),		/* GICR_ISPENDR0 */
+	GICR(0x10300),		/* GICR_ISACTIVER0 */
+	GICR(0x10400),		/* GICR_IPRIORITYR */
+	GICR(0x1041c),
+	GICR(0x00078),		/* GICR_PENDBASER */
+	ICC(SYS_ICC_PMR_EL1),
+	ICC(SYS_ICC_BPR0_EL1),
+	ICC(SYS_ICC_BPR1_EL1),
+	ICC(SYS_ICC_AP0R0_EL1),
+	ICC(SYS_ICC_AP1R0_EL1),
+	ICC(SYS_ICC_CTLR_EL1),
+	ICC(SYS_ICC_IGRPEN0_EL1),
+	ICC(SYS_ICC_IGRPEN1_EL1),
+};
+
+/* The affinity level 0 is the id, as long as there are only few vCPUs. */
+static u64 gic_attr(struct kvm_vcpu *vcpu, const struct gic_reg *reg)
+{
+	return (u64)vcpu->id << 32 | reg->attr;
+}
+
+static u64 get_gic_reg(struct kvm_vcpu *vcpu, const struct gic_reg *reg)
+{
+	u64 val = 0;
+
+	kvm_device_attr_get(vcpu->vm->arch.gic_fd, reg->group,
+			    gic_attr(vcpu, reg), &val);
+
+	return val;
+}
+
+static void dirty_gic(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu)
+{
+	unsigned int i, nr_dirty = 0;
+
+	for (i = 0; i < ARRAY_SIZE(gic_regs); i++) {
+		const struct gic_reg *reg = &gic_regs[i];
+		u64 old = get_gic_reg(vcpu, reg), val = ~old;
+
+		/* Only the bits that do not have a fixed value. */
+		if (reg->attr == SYS_ICC_CTLR_EL1 >> 5)
+			val = old ^ ICC_CTLR_EL1_EOImode_MASK;
+		else if (reg->group == KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS)
+			val = (old & ~0xff) | ((~old) & 0xff);
+
+		__kvm_device_attr_set(vcpu->vm->arch.gic_fd, reg->group,
+				      gic_attr(vcpu, reg), &val);
+		nr_dirty += get_gic_reg(vcpu, reg) != old;
+	}
+
+	TH_LOG("%u of %lu GIC registers have a past", nr_dirty,
+	       ARRAY_SIZE(gic_regs));
+	EXPECT_GE(nr_dirty, 10);
+}
+
+static void check_gic(struct __test_metadata *_metadata,
+		      struct kvm_vcpu *vcpu, struct kvm_vcpu *new)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(gic_regs); i++) {
+		EXPECT_EQ(get_gic_reg(new, &gic_regs[i]),
+			  get_gic_reg(vcpu, &gic_regs[i])) {
+			TH_LOG("GIC register 0x%x of group %u differs",
+			       gic_regs[i].attr, gic_regs[i].group);
+		}
+	}
+}
+
 /* Run @new as it is, except for what is passed to PSCI CPU_ON. */
 static void start_new(struct kvm_vcpu *new, unsigned long *want)
 {
@@ -739,6 +930,68 @@ TEST_F(past, userspace_reset)
 	check_no_past(_metadata, self->vcpu, self->new_vcpu, self->list);
 }
 
+TEST_F(past, reset_request)
+{
+	make_past(_metadata, self->vcpu, self->list, self->want);
+	if (self->vm->arch.has_gic)
+		dirty_gic(_metadata, self->vcpu);
+
+	request_reset(_metadata, self->vcpu);
+	check_no_past(_metadata, self->vcpu, self->new_vcpu, self->list);
+	if (self->vm->arch.has_gic)
+		check_gic(_metadata, self->vcpu, self->new_vcpu);
+
+	start_new(self->vcpu, self->want);
+	start_new(self->new_vcpu, self->want);
+	run_to_report(_metadata, self->vcpu, self->want);
+	run_to_report(_metadata, self->new_vcpu, self->want);
+	check_no_past(_metadata, self->vcpu, self->new_vcpu, self->list);
+}
+
+/* The cycles that a counter has seen do not come back in its register. */
+static void test_counter(struct __test_metadata *_metadata,
+			 struct kvm_vcpu *vcpu, struct kvm_vcpu *new,
+			 unsigned long *want, void (*reset)(struct kvm_vcpu *))
+{
+	u64 pmccntr = KVM_ARM64_SYS_REG(SYS_PMCCNTR_EL0);
+	u64 pmcr = KVM_ARM64_SYS_REG(SYS_PMCR_EL0);
+
+	vcpu_set_reg(vcpu, KVM_ARM64_SYS_REG(SYS_PMCNTENSET_EL0), BIT(31));
+	vcpu_set_reg(vcpu, pmcr, vcpu_get_reg(vcpu, pmcr) | BIT(0));
+	vcpu_set_reg(vcpu, pmccntr, 0);
+	set_regs(vcpu, NEW_ENTRY, OLD_LIFE, want);
+	run_to_report(_metadata, vcpu, want);
+	ASSERT_NE(0, vcpu_get_reg(vcpu, pmccntr)) {
+		TH_LOG("The counter does not count");
+	}
+
+	reset(vcpu);
+	EXPECT_EQ(vcpu_get_reg(new, pmccntr), vcpu_get_reg(vcpu, pmccntr));
+}
+
+static void mp_state_reset(struct kvm_vcpu *vcpu)
+{
+	set_mp_state(vcpu, KVM_MP_STATE_RESET);
+}
+
+TEST_F(past, counter_userspace_reset)
+{
+	if (!(self->vcpu->init.features[0] & BIT(KVM_ARM_VCPU_PMU_V3)))
+		SKIP(return, "PMU not available");
+
+	test_counter(_metadata, self->vcpu, self->new_vcpu, self->want,
+		     vcpu_reset);
+}
+
+TEST_F(past, counter_reset_request)
+{
+	if (!(self->vcpu->init.features[0] & BIT(KVM_ARM_VCPU_PMU_V3)))
+		SKIP(return, "PMU not available");
+
+	test_counter(_metadata, self->vcpu, self->new_vcpu, self->want,
+		     mp_state_reset);
+}
+
 TEST_F(past, cpu_on)
 {
 	make_past(_metadata, self->vcpu, self->list, self->want);
@@ -759,6 +1012,102 @@ TEST_F(past, cpu_on_get_events)
 
 	start_new(self->new_vcpu, self->want);
 	check_no_past(_metadata, self->vcpu, self->new_vcpu, self->list);
+}
+
+/* Without a GIC in the kernel, the inputs of the vCPU are set by userspace. */
+TEST(reset_request_irq_lines)
+{
+	unsigned long want[NR_GPRS];
+	struct kvm_vcpu *vcpus[2];
+	struct kvm_vm *vm;
+	u32 line;
+
+	test_disable_default_vgic();
+	vm = create_vm(&vcpus[0], &vcpus[1], 0);
+
+	for (line = KVM_ARM_IRQ_CPU_IRQ; line <= KVM_ARM_IRQ_CPU_FIQ; line++) {
+		struct kvm_irq_level irq_level = {
+			.irq = KVM_ARM_IRQ_TYPE_CPU << KVM_ARM_IRQ_TYPE_SHIFT |
+			       vcpus[1]->id << KVM_ARM_IRQ_VCPU_SHIFT |
+			       line << KVM_ARM_IRQ_NUM_SHIFT,
+			.level = 1,
+		};
+
+		vm_ioctl(vm, KVM_IRQ_LINE, &irq_level);
+	}
+
+	set_regs(vcpus[1], guest_isr, OLD_LIFE, want);
+	want[X3] = ISR_EL1_I | ISR_EL1_F;
+	run_to_report(_metadata, vcpus[1], want);
+
+	request_reset(_metadata, vcpus[1]);
+
+	set_regs(vcpus[1], guest_isr, NEW_LIFE, want);
+	want[X3] = 0;
+	run_to_report(_metadata, vcpus[1], want);
+
+	kvm_vm_free(vm);
+}
+
+/* A vCPU that is yet to be finalized keeps the vector lengths chosen for it. */
+TEST(reset_request_sve_vls)
+{
+	u64 vls[KVM_ARM64_SVE_VLS_WORDS] = { 1 };
+	u64 got[KVM_ARM64_SVE_VLS_WORDS];
+	struct kvm_one_reg one_reg = {
+		.id = KVM_REG_ARM64_SVE_VLS,
+		.addr = (u64)vls,
+	};
+	struct kvm_vcpu_init init;
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+
+	if (!kvm_has_cap(KVM_CAP_ARM_SVE))
+		SKIP(return, "SVE not available");
+
+	vm = vm_create(1);
+	kvm_get_default_vcpu_target(vm, &init);
+	init.features[0] |= BIT(KVM_ARM_VCPU_SVE);
+	vcpu = __vm_vcpu_add(vm, 0);
+	vcpu_ioctl(vcpu, KVM_ARM_VCPU_INIT, &init);
+	vcpu_ioctl(vcpu, KVM_SET_ONE_REG, &one_reg);
+
+	set_mp_state(vcpu, KVM_MP_STATE_RESET);
+
+	one_reg.addr = (u64)got;
+	vcpu_ioctl(vcpu, KVM_GET_ONE_REG, &one_reg);
+	EXPECT_EQ(0, memcmp(vls, got, sizeof(vls))) {
+		TH_LOG("Vector lengths are 0x%lx", got[0]);
+	}
+
+	kvm_vm_free(vm);
+}
+
+/* Nothing to enable, but a vCPU has to be initialized first. */
+TEST(reset_request_capability)
+{
+	struct kvm_mp_state mp_state = { .mp_state = KVM_MP_STATE_RESET };
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_MP_STATE_RESET };
+	struct kvm_vcpu_init init;
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+
+	EXPECT_EQ(1, kvm_check_cap(KVM_CAP_MP_STATE_RESET));
+
+	vm = vm_create(1);
+	EXPECT_EQ(1, vm_check_cap(vm, KVM_CAP_MP_STATE_RESET));
+	EXPECT_EQ(-1, __vm_ioctl(vm, KVM_ENABLE_CAP, &cap));
+	EXPECT_EQ(EINVAL, errno);
+
+	vcpu = __vm_vcpu_add(vm, 0);
+	EXPECT_EQ(-1, __vcpu_ioctl(vcpu, KVM_SET_MP_STATE, &mp_state));
+	EXPECT_EQ(ENOEXEC, errno);
+
+	kvm_get_default_vcpu_target(vm, &init);
+	vcpu_ioctl(vcpu, KVM_ARM_VCPU_INIT, &init);
+	EXPECT_EQ(0, __vcpu_ioctl(vcpu, KVM_SET_MP_STATE, &mp_state));
+
+	kvm_vm_free(vm);
 }
 
 int main(int argc, char *argv[])

@@ -129,6 +129,11 @@ GUEST_CODE(guest_csr_cycle, "csrr	t3, " __stringify(CSR_CYCLE));
 /* Not for VS-mode, KVM knows nothing of it. */
 GUEST_LABEL(guest_csr_hstatus);
 GUEST_CODE(guest_csr_hstatus, "csrr	t3, " __stringify(CSR_HSTATUS));
+/* Turn the vector unit on, as far as it is up to VS-mode, and use it. */
+GUEST_LABEL(guest_vector);
+GUEST_CODE(guest_vector,
+	   "csrs	sstatus, t4\n"
+	   "csrr	t3, 0xc22");
 GUEST_LABEL(guest_wfi);
 GUEST_CODE(guest_wfi, "wfi");
 
@@ -278,6 +283,26 @@ static void check_pc(struct __test_metadata *_metadata,
 	}
 }
 
+static void check_reset(struct __test_metadata *_metadata,
+			struct kvm_vcpu *vcpu)
+{
+	unsigned long zeroes[NR_GPRS] = {};
+
+	EXPECT_EQ(0, vcpu_get_reg(vcpu, RISCV_CORE_REG(regs.pc)));
+	check_gprs(_metadata, vcpu, zeroes);
+}
+
+/* What comes out of it is a vCPU as it was created, only the first one runs. */
+static void request_reset(struct __test_metadata *_metadata,
+			  struct kvm_vcpu *vcpu)
+{
+	set_mp_state(vcpu, KVM_MP_STATE_RESET);
+
+	EXPECT_EQ(vcpu->id ? KVM_MP_STATE_STOPPED : KVM_MP_STATE_RUNNABLE,
+		  get_mp_state(vcpu));
+	check_reset(_metadata, vcpu);
+}
+
 /* Nothing skipped on the way to the report, registers as they were. */
 static void check_report(struct __test_metadata *_metadata,
 			 struct kvm_vcpu *vcpu, const unsigned long *want)
@@ -336,7 +361,7 @@ static struct sbiret guest_sbi_call(struct __test_metadata *_metadata,
 	struct sbiret ret;
 
 	/* Get done with the report of the previous call. */
-	vcpu_run_complete_io(vcpu);
+	vcpu_run_complete_exit(vcpu);
 
 	set_sbi_call(vcpu, ext, fid, arg0, arg1, arg2, arg3, want);
 	vcpu_run(vcpu);
@@ -356,7 +381,7 @@ static void guest_system_reset(struct __test_metadata *_metadata,
 {
 	struct kvm_run *run = vcpu->run;
 
-	vcpu_run_complete_io(vcpu);
+	vcpu_run_complete_exit(vcpu);
 	set_sbi_call(vcpu, SBI_EXT_SRST, SBI_EXT_SRST_RESET,
 		     SBI_SRST_RESET_TYPE_COLD_REBOOT, 0, 0, 0, want);
 	vcpu_run(vcpu);
@@ -503,13 +528,13 @@ TEST_F(open_exit, completes_once)
 	answer_exit(vcpu->run, ANSWER);
 	expect_answer(&variant->exit, ANSWER, self->want);
 
-	vcpu_run_complete_io(vcpu);
+	vcpu_run_complete_exit(vcpu);
 	check_pc(_metadata, vcpu, next);
 	check_gprs(_metadata, vcpu, self->want);
 
 	answer_exit(vcpu->run, STALE_ANSWER);
 
-	vcpu_run_complete_io(vcpu);
+	vcpu_run_immediate_exit(vcpu);
 	check_pc(_metadata, vcpu, next);
 	check_gprs(_metadata, vcpu, self->want);
 
@@ -537,7 +562,7 @@ TEST_F(open_exit, userspace_reset_immediate_exit)
 	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
 	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
 
-	vcpu_run_complete_io(vcpu);
+	vcpu_run_immediate_exit(vcpu);
 	check_pc(_metadata, vcpu, NEW_ENTRY);
 	check_gprs(_metadata, vcpu, self->want);
 
@@ -557,6 +582,38 @@ TEST_F(open_exit, userspace_reset_same_insn)
 	answer_exit(vcpu->run, ANSWER);
 	expect_answer(&variant->exit, ANSWER, self->want);
 
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+TEST_F(open_exit, reset_request)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	end_old_life(_metadata, vcpu, &variant->exit, self->want);
+
+	request_reset(_metadata, vcpu);
+	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
+	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+TEST_F(open_exit, reset_request_immediate_exit)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	end_old_life(_metadata, vcpu, &variant->exit, self->want);
+
+	request_reset(_metadata, vcpu);
+	vcpu_run_immediate_exit(vcpu);
+	check_reset(_metadata, vcpu);
+
+	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
+	vcpu_run_immediate_exit(vcpu);
+	check_pc(_metadata, vcpu, NEW_ENTRY);
+	check_gprs(_metadata, vcpu, self->want);
+
+	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
 	run_to_report(_metadata, vcpu, self->want);
 }
 
@@ -592,7 +649,7 @@ TEST_F(open_exit, hart_start_immediate_exit)
 	set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
 	hart_start(_metadata, self->caller, vcpu, NEW_ENTRY, self->want);
 
-	vcpu_run_complete_io(vcpu);
+	vcpu_run_immediate_exit(vcpu);
 	check_pc(_metadata, vcpu, NEW_ENTRY);
 	check_gprs(_metadata, vcpu, self->want);
 	run_to_report(_metadata, vcpu, self->want);
@@ -626,7 +683,7 @@ TEST(csr_trap)
 	run_to_report(_metadata, vcpu, want);
 	EXPECT_EQ(EXC_INST_ILLEGAL,
 		  vcpu_get_reg(vcpu, RISCV_GENERAL_CSR_REG(scause)));
-	vcpu_run_complete_io(vcpu);
+	vcpu_run_complete_exit(vcpu);
 
 	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, want);
 	vcpu->run->exit_reason = KVM_EXIT_RISCV_CSR;
@@ -686,7 +743,7 @@ static void check_counter(struct __test_metadata *_metadata,
 {
 	unsigned long want[NR_GPRS];
 
-	vcpu_run_complete_io(vcpu);
+	vcpu_run_complete_exit(vcpu);
 	set_regs(vcpu, guest_csr_cycle, NEW_LIFE, want);
 	vcpu_run(vcpu);
 
@@ -710,6 +767,90 @@ TEST_F(pmu, userspace_reset)
 	check_counter(_metadata, vcpu);
 }
 
+static unsigned long read_fw_counter(struct __test_metadata *_metadata,
+				     struct kvm_vcpu *vcpu, unsigned long ctr)
+{
+	struct sbiret ret;
+
+	ret = guest_sbi_call(_metadata, vcpu, SBI_EXT_PMU,
+			     SBI_EXT_PMU_COUNTER_FW_READ, ctr, 0, 0, 0);
+	EXPECT_EQ(SBI_SUCCESS, ret.error);
+
+	return ret.value;
+}
+
+/* Let @ctr count a firmware event that does not happen. */
+static void start_fw_counter(struct __test_metadata *_metadata,
+			     struct kvm_vcpu *vcpu, unsigned long ctr,
+			     unsigned long flags, unsigned long value)
+{
+	struct sbiret ret;
+
+	ret = guest_sbi_call(_metadata, vcpu, SBI_EXT_PMU,
+			     SBI_EXT_PMU_COUNTER_CFG_MATCH, ctr, 1, 0,
+			     SBI_PMU_EVENT_TYPE_FW << 16 | SBI_PMU_FW_SET_TIMER);
+	ASSERT_EQ(SBI_SUCCESS, ret.error);
+	ASSERT_EQ(ctr, ret.value);
+
+	ret = guest_sbi_call(_metadata, vcpu, SBI_EXT_PMU,
+			     SBI_EXT_PMU_COUNTER_START, ctr, 1, flags, value);
+	EXPECT_EQ(SBI_SUCCESS, ret.error);
+}
+
+/* The value of a counter does not outlive the reset, used or not. */
+static void test_fw_counter(struct __test_metadata *_metadata,
+			    struct kvm_vcpu *vcpu, bool give_back)
+{
+	unsigned long ctr;
+	struct sbiret ret;
+
+	ret = guest_sbi_call(_metadata, vcpu, SBI_EXT_PMU,
+			     SBI_EXT_PMU_NUM_COUNTERS, 0, 0, 0, 0);
+	ASSERT_EQ(SBI_SUCCESS, ret.error);
+	ctr = ret.value - 1;
+
+	start_fw_counter(_metadata, vcpu, ctr,
+			 SBI_PMU_START_FLAG_SET_INIT_VALUE, ANSWER);
+	EXPECT_EQ(ANSWER, read_fw_counter(_metadata, vcpu, ctr));
+
+	if (give_back) {
+		ret = guest_sbi_call(_metadata, vcpu, SBI_EXT_PMU,
+				     SBI_EXT_PMU_COUNTER_STOP, ctr, 1,
+				     SBI_PMU_STOP_FLAG_RESET, 0);
+		EXPECT_EQ(SBI_SUCCESS, ret.error);
+	}
+
+	request_reset(_metadata, vcpu);
+	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+
+	start_fw_counter(_metadata, vcpu, ctr, 0, 0);
+	EXPECT_EQ(0, read_fw_counter(_metadata, vcpu, ctr));
+}
+
+TEST_F(pmu, reset_request)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	start_counter(_metadata, vcpu);
+	check_counter(_metadata, vcpu);
+
+	request_reset(_metadata, vcpu);
+	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+
+	start_counter(_metadata, vcpu);
+	check_counter(_metadata, vcpu);
+}
+
+TEST_F(pmu, reset_request_fw_counter)
+{
+	test_fw_counter(_metadata, self->vcpu, false);
+}
+
+TEST_F(pmu, reset_request_fw_counter_given_back)
+{
+	test_fw_counter(_metadata, self->vcpu, true);
+}
+
 TEST_F(pmu, hart_start)
 {
 	struct kvm_vcpu *vcpu = self->vcpu;
@@ -723,6 +864,21 @@ TEST_F(pmu, hart_start)
 
 	start_counter(_metadata, vcpu);
 	check_counter(_metadata, vcpu);
+}
+
+static void send_ipi(struct __test_metadata *_metadata,
+		     struct kvm_vcpu *caller, struct kvm_vcpu *vcpu)
+{
+	struct sbiret ret;
+
+	ret = guest_sbi_call(_metadata, caller, SBI_EXT_IPI,
+			     SBI_EXT_IPI_SEND_IPI, 1, vcpu->id, 0, 0);
+	ASSERT_EQ(SBI_SUCCESS, ret.error);
+}
+
+static bool ipi_pending(struct kvm_vcpu *vcpu)
+{
+	return vcpu_get_reg(vcpu, RISCV_GENERAL_CSR_REG(sip)) & SIP_SSIP;
 }
 
 /*
@@ -857,15 +1013,6 @@ TEST_F(queued, migrate)
 	kvm_vm_free(vm);
 }
 
-static void check_reset(struct __test_metadata *_metadata,
-			struct kvm_vcpu *vcpu)
-{
-	unsigned long zeroes[NR_GPRS] = {};
-
-	EXPECT_EQ(0, vcpu_get_reg(vcpu, RISCV_CORE_REG(regs.pc)));
-	check_gprs(_metadata, vcpu, zeroes);
-}
-
 TEST_F(queued, userspace_reset)
 {
 	struct kvm_vcpu *vcpu = self->vcpu;
@@ -906,6 +1053,44 @@ TEST_F(queued, userspace_reset_and_start)
 	run_to_report(_metadata, vcpu, self->want);
 }
 
+TEST_F(queued, reset_request)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
+	send_ipi(_metadata, self->caller, vcpu);
+
+	request_reset(_metadata, vcpu);
+	EXPECT_FALSE(ipi_pending(vcpu));
+	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
+	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+TEST_F(queued, reset_request_and_start)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	request_reset(_metadata, vcpu);
+	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+/* The boot vCPU comes out running, even if it went in stopped. */
+TEST_F(queued, reset_request_boot_vcpu)
+{
+	struct kvm_vcpu *vcpu = self->caller;
+
+	set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
+	request_reset(_metadata, vcpu);
+	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
 TEST_F(queued, reboot)
 {
 	struct kvm_vcpu *vcpu = self->vcpu;
@@ -921,21 +1106,6 @@ TEST_F(queued, reboot)
 	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
 
 	run_to_report(_metadata, vcpu, self->want);
-}
-
-static void send_ipi(struct __test_metadata *_metadata,
-		     struct kvm_vcpu *caller, struct kvm_vcpu *vcpu)
-{
-	struct sbiret ret;
-
-	ret = guest_sbi_call(_metadata, caller, SBI_EXT_IPI,
-			     SBI_EXT_IPI_SEND_IPI, 1, vcpu->id, 0, 0);
-	ASSERT_EQ(SBI_SUCCESS, ret.error);
-}
-
-static bool ipi_pending(struct kvm_vcpu *vcpu)
-{
-	return vcpu_get_reg(vcpu, RISCV_GENERAL_CSR_REG(sip)) & SIP_SSIP;
 }
 
 TEST_F(queued, ipi)
@@ -1107,14 +1277,14 @@ TEST_F(system_suspend, complete_and_look)
 	struct kvm_vcpu *vcpu = self->vcpu;
 
 	answer_exit(vcpu->run, STALE_ANSWER);
-	vcpu_run_complete_io(vcpu);
+	vcpu_run_complete_exit(vcpu);
 
 	EXPECT_EQ(KVM_MP_STATE_RUNNABLE, get_mp_state(vcpu));
 	check_pc(_metadata, vcpu, QUEUED_ENTRY);
 	check_gprs(_metadata, vcpu, self->resume);
 
 	/* Just once */
-	vcpu_run_complete_io(vcpu);
+	vcpu_run_immediate_exit(vcpu);
 	check_pc(_metadata, vcpu, QUEUED_ENTRY);
 
 	run_to_report(_metadata, vcpu, self->resume);
@@ -1126,7 +1296,7 @@ TEST_F(system_suspend, complete_and_migrate)
 	struct kvm_vm *vm;
 
 	answer_exit(self->vcpu->run, STALE_ANSWER);
-	vcpu_run_complete_io(self->vcpu);
+	vcpu_run_complete_exit(self->vcpu);
 
 	vm = vm_create_with_one_vcpu(&vcpu, NULL);
 	copy_vcpu(self->vcpu, vcpu);
@@ -1161,11 +1331,32 @@ TEST_F(system_suspend, userspace_reset)
 	run_to_report(_metadata, vcpu, self->want);
 }
 
+TEST_F(system_suspend, reset_request)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	request_reset(_metadata, vcpu);
+	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+TEST_F(system_suspend, complete_and_reset_request)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	vcpu_run_immediate_exit(vcpu);
+	request_reset(_metadata, vcpu);
+	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
 TEST_F(system_suspend, complete_and_userspace_reset)
 {
 	struct kvm_vcpu *vcpu = self->vcpu;
 
-	vcpu_run_complete_io(vcpu);
+	vcpu_run_complete_exit(vcpu);
 	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
 	check_reset(_metadata, vcpu);
 	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
@@ -1177,7 +1368,7 @@ TEST_F(system_suspend, complete_and_set)
 {
 	struct kvm_vcpu *vcpu = self->vcpu;
 
-	vcpu_run_complete_io(vcpu);
+	vcpu_run_complete_exit(vcpu);
 	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
 
 	run_to_report(_metadata, vcpu, self->want);
@@ -1211,9 +1402,49 @@ TEST_F(system_suspend, hart_start)
 	set_mp_state(self->other, KVM_MP_STATE_RUNNABLE);
 	hart_start(_metadata, self->other, vcpu, NEW_ENTRY, self->want);
 
-	vcpu_run_complete_io(vcpu);
+	vcpu_run_immediate_exit(vcpu);
 	check_pc(_metadata, vcpu, NEW_ENTRY);
 	run_to_report(_metadata, vcpu, self->want);
+}
+
+/*
+ * A guest without the vector extension can't use it, neither before nor after
+ * a reset.
+ */
+static void check_vector_off(struct __test_metadata *_metadata,
+			     struct kvm_vcpu *vcpu)
+{
+	unsigned long want[NR_GPRS];
+
+	vcpu_run_immediate_exit(vcpu);
+	set_regs(vcpu, guest_vector, OLD_LIFE, want);
+	want[T4] = SR_VS;
+	vcpu_set_reg(vcpu, GPR(T4), SR_VS);
+	vcpu_set_reg(vcpu, RISCV_GENERAL_CSR_REG(stvec),
+		     guest_pc(vcpu, NEW_ENTRY));
+	run_to_report(_metadata, vcpu, want);
+	EXPECT_EQ(EXC_INST_ILLEGAL,
+		  vcpu_get_reg(vcpu, RISCV_GENERAL_CSR_REG(scause)));
+}
+
+TEST(vector_off)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+
+	vm = vm_create_with_one_vcpu(&vcpu, NULL);
+	if (!__vcpu_has_isa_ext(vcpu, KVM_RISCV_ISA_EXT_V)) {
+		kvm_vm_free(vm);
+		SKIP(return, "The vector extension is not available to guests");
+	}
+
+	vcpu_set_reg(vcpu, RISCV_ISA_EXT_REG(KVM_RISCV_ISA_EXT_V), 0);
+	check_vector_off(_metadata, vcpu);
+
+	request_reset(_metadata, vcpu);
+	check_vector_off(_metadata, vcpu);
+
+	kvm_vm_free(vm);
 }
 
 /* A VMM that does not want to reboot: the guest gets to know. */
@@ -1263,6 +1494,25 @@ TEST(capability)
 	cap.flags = 0;
 	EXPECT_EQ(0, __vm_ioctl(vm, KVM_ENABLE_CAP, &cap));
 	EXPECT_EQ(0, __vcpu_ioctl(vcpu, KVM_SET_MP_STATE, &mp_state));
+
+	kvm_vm_free(vm);
+}
+
+/* Nothing to enable, and nothing that a vCPU ever is in. */
+TEST(reset_request_capability)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_MP_STATE_RESET };
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+
+	EXPECT_EQ(1, kvm_check_cap(KVM_CAP_MP_STATE_RESET));
+
+	vm = vm_create_with_one_vcpu(&vcpu, NULL);
+	EXPECT_EQ(1, vm_check_cap(vm, KVM_CAP_MP_STATE_RESET));
+	EXPECT_EQ(-1, __vm_ioctl(vm, KVM_ENABLE_CAP, &cap));
+	EXPECT_EQ(EINVAL, errno);
+
+	request_reset(_metadata, vcpu);
 
 	kvm_vm_free(vm);
 }

@@ -256,12 +256,12 @@ static struct kvm_vcpu *save_and_restore(struct kvm_vcpu *vcpu, const u32 *len,
 		TEST_ASSERT(i < nr_len && len[i], "More than %d exits", i);
 		TEST_ASSERT_EQ(handle_exit(vcpu, pio_offset), len[i]);
 		i++;
-	} while (!__vcpu_run_complete_io(vcpu));
+	} while (!__vcpu_run_complete_exit(vcpu));
 
 	TEST_ASSERT(i == nr_len || !len[i], "No more than %d exits", i);
 
 	/* There is nothing to complete anymore. */
-	vcpu_run_complete_io(vcpu);
+	vcpu_run_immediate_exit(vcpu);
 
 	vcpu = move_to_new_vm(vcpu);
 

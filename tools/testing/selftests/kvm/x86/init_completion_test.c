@@ -351,7 +351,7 @@ static void assert_nothing_to_complete(struct kvm_vcpu *ap,
 				       const struct kvm_regs *want)
 {
 	assert_ap_regs(ap, want);
-	vcpu_run_complete_io(ap);
+	vcpu_run_immediate_exit(ap);
 	assert_ap_regs(ap, want);
 	assert_ins_buffer(ap->vm, 0);
 }
@@ -459,7 +459,7 @@ TEST_F(init_completion, uninitialized_then_init_and_sipi)
 	run_to_exit(self->ap, variant->exit_reason, variant->nr_parts_before);
 
 	set_mp_state(self->ap, KVM_MP_STATE_UNINITIALIZED);
-	vcpu_run_complete_io(self->ap);
+	vcpu_run_immediate_exit(self->ap);
 
 	send_from_bsp(self->bsp, APIC_DM_INIT);
 	send_from_bsp(self->bsp, APIC_DM_STARTUP);
@@ -478,7 +478,7 @@ TEST_F(init_completion, uninitialized_then_runnable)
 	run_to_exit(self->ap, variant->exit_reason, variant->nr_parts_before);
 
 	set_mp_state(self->ap, KVM_MP_STATE_UNINITIALIZED);
-	vcpu_run_complete_io(self->ap);
+	vcpu_run_immediate_exit(self->ap);
 
 	self->regs.rip = (u64)guest_restart;
 	vcpu_sregs_set(self->ap, &self->sregs);
@@ -495,12 +495,12 @@ TEST_F(init_completion, completed_before_init)
 
 	run_to_exit(self->ap, variant->exit_reason, variant->nr_parts_before);
 
-	while (!__vcpu_run_complete_io(self->ap))
+	while (!__vcpu_run_complete_exit(self->ap))
 		answer_exit(self->ap);
 
 	/* What is done, is done only once. */
 	vcpu_regs_get(self->ap, &want);
-	vcpu_run_complete_io(self->ap);
+	vcpu_run_immediate_exit(self->ap);
 	assert_ap_regs(self->ap, &want);
 	if (variant->guest_code == guest_string_pio_in)
 		assert_ins_buffer(self->vm, ANSWER);
@@ -582,7 +582,7 @@ TEST(nested_vm_exit)
 	/* L2 can't exit in the middle of an instruction. */
 	send_from_bsp(bsp, APIC_DM_INIT);
 	TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
-	vcpu_run_complete_io(ap);
+	vcpu_run_complete_exit(ap);
 	TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
 
 	vcpu_run(ap);

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The reset of a vCPU
+ *
+ * Whoever asks for it, it is kvm_riscv_reset_vcpu() that resets the vCPU.  What
+ * it makes of struct kvm_vcpu_arch, in the order of the fields:
+ *
+ * ran_atleast_once		kept, the configuration stays final
+ * last_exit_cpu		-1, which loads all CSRs and flushes the TLB
+ *				before the guest is entered again
+ * isa, mvendorid, marchid,
+ * mimpid			kept, configuration
+ * host_*			kept, not the guest's
+ * guest_context		reset, including FP and vector state; datap is an
+ *				allocation, what it points to is reset
+ * guest_csr, smstateen_csr	reset
+ * reset_state			only valid along with KVM_REQ_VCPU_RESET, which
+ *				is dropped or has just been served
+ * irqs_pending*		reset, after what raises them
+ * timer			next_cycles, next_set and hrt are reset, the rest
+ *				is set once; the offset of the clock belongs to
+ *				the VM
+ * hfence_*			kept.  Another vCPU may have queued a fence right
+ *				now, and is free to do so at any time.  All that
+ *				fences do is to flush what the next entry flushes
+ *				anyway, i.e. they can't be seen.
+ * exit_to_complete		none, an exit that is to be completed is dropped
+ * mmio_decode, csr_decode,
+ * sbi_context			only valid along with exit_to_complete, but for
+ *				ext_status, which is configuration
+ * aia_context			CSRs and IMSIC are reset, imsic_addr and
+ *				hart_index are configuration
+ * mmu_page_cache		kept, not the guest's
+ * mp_state			see kvm_arch_vcpu_reset(), all others keep it
+ * pause			never set
+ * pmu_context			counters, events and the snapshot area are reset,
+ *				the rest is set once
+ * fwft_context			flags and values are reset, the features that
+ *				userspace has enabled are configuration
+ * cfg				FWFT values are reset, the rest is configuration
+ * csr_dirty			kept, last_exit_cpu has the same effect
+ * sta				reset
+ *
+ * In struct kvm_vcpu, requests other than KVM_REQ_VCPU_RESET are kept: they are
+ * about memory and TLBs, or look for themselves whether there is still something
+ * to be done.  So are guest_debug, statistics and the dirty ring, which are not
+ * state of the guest.
+ */
+
+#include <linux/bitmap.h>
+#include <linux/kvm_host.h>
+#include <linux/kvm_vcpu_reset.h>
+#include <asm/kvm_vcpu_vector.h>
+#include <trace/events/kvm.h>
+
+static void kvm_riscv_vcpu_context_reset(struct kvm_vcpu *vcpu,
+					 enum kvm_vcpu_reset_cause cause)
+{
+	struct kvm_vcpu_csr *csr = &vcpu->arch.guest_csr;
+	struct kvm_cpu_context *cntx = &vcpu->arch.guest_context;
+	void *vector_datap = cntx->vector.datap;
+
+	memset(cntx, 0, sizeof(*cntx));
+	memset(csr, 0, sizeof(*csr));
+	memset(&vcpu->arch.smstateen_csr, 0, sizeof(vcpu->arch.smstateen_csr));
+
+	/* Restore datap as it's not a part of the guest context. */
+	cntx->vector.datap = vector_datap;
+
+	if (cause == KVM_VCPU_RESET_FIRMWARE)
+		kvm_riscv_vcpu_sbi_load_reset_state(vcpu);
+
+	/* Setup reset state of shadow SSTATUS and HSTATUS CSRs */
+	cntx->sstatus = SR_SPP | SR_SPIE;
+
+	cntx->hstatus |= HSTATUS_VTW;
+	cntx->hstatus |= HSTATUS_SPVP;
+	cntx->hstatus |= HSTATUS_SPV;
+}
+
+/**
+ * kvm_riscv_reset_vcpu - Reset all state of a vCPU but its power state
+ *
+ * @vcpu:	the vCPU to reset
+ * @cause:	who asked for it.  KVM_VCPU_RESET_FIRMWARE loads the entry point
+ *		that kvm_riscv_vcpu_sbi_request_reset() has stored, and keeps an
+ *		IPI that was sent since then.
+ *
+ * Called with vcpu->mutex held, or before the vCPU can be used.  May sleep.
+ */
+void kvm_riscv_reset_vcpu(struct kvm_vcpu *vcpu,
+			  enum kvm_vcpu_reset_cause cause)
+{
+	bool loaded = vcpu->cpu != -1;
+	unsigned long flags;
+	bool ipi;
+
+	/*
+	 * Releasing perf events may sleep, and so may taking a spinlock on
+	 * PREEMPT_RT, i.e. preemption has to stay enabled.  Put the vCPU, so
+	 * that the preempt notifiers do not save state from before the reset
+	 * on top of the reset state.
+	 */
+	if (loaded)
+		vcpu_put(vcpu);
+
+	vcpu->arch.last_exit_cpu = -1;
+
+	kvm_riscv_vcpu_context_reset(vcpu, cause);
+
+	kvm_riscv_vcpu_fp_reset(vcpu);
+
+	kvm_riscv_vcpu_vector_reset(vcpu);
+
+	kvm_riscv_vcpu_timer_reset(vcpu);
+
+	kvm_riscv_vcpu_aia_reset(vcpu);
+
+	kvm_riscv_vcpu_pmu_reset(vcpu);
+
+	/*
+	 * The timer, the IMSIC and the PMU of the old life are silent now, clear
+	 * what they have raised.
+	 *
+	 * kvm_riscv_vcpu_sbi_request_reset() has dropped the IPIs from before
+	 * the request.  One that is pending now has been sent to a vCPU that
+	 * was already started.
+	 */
+	raw_spin_lock_irqsave(&vcpu->arch.irqs_pending_lock, flags);
+	ipi = cause == KVM_VCPU_RESET_FIRMWARE &&
+	      test_bit(IRQ_VS_SOFT, vcpu->arch.irqs_pending);
+	bitmap_zero(vcpu->arch.irqs_pending, KVM_RISCV_VCPU_NR_IRQS);
+	bitmap_zero(vcpu->arch.irqs_pending_mask, KVM_RISCV_VCPU_NR_IRQS);
+	if (ipi) {
+		__set_bit(IRQ_VS_SOFT, vcpu->arch.irqs_pending);
+		__set_bit(IRQ_VS_SOFT, vcpu->arch.irqs_pending_mask);
+	}
+	raw_spin_unlock_irqrestore(&vcpu->arch.irqs_pending_lock, flags);
+
+	kvm_riscv_vcpu_sbi_reset(vcpu);
+
+	/*
+	 * An exit that userspace has yet to complete belongs to an instruction
+	 * from before the reset.  Do not let the next KVM_RUN retire it on top
+	 * of the reset state.
+	 */
+	kvm_arch_vcpu_drop_exit(vcpu);
+
+	trace_kvm_vcpu_reset(vcpu->vcpu_id, cause, vcpu->arch.guest_context.sepc);
+
+	/* Reset the guest CSRs for hotplug usecase */
+	if (loaded)
+		vcpu_load(vcpu);
+}
+
+int kvm_arch_vcpu_reset_allowed(struct kvm_vcpu *vcpu)
+{
+	return 0;
+}
+
+void kvm_arch_vcpu_drop_queued_reset(struct kvm_vcpu *vcpu)
+{
+	/* What another vCPU queues from here on is for kvm_arch_vcpu_reset() */
+	kvm_clear_request(KVM_REQ_VCPU_RESET, vcpu);
+}
+
+void kvm_arch_vcpu_drop_exit(struct kvm_vcpu *vcpu)
+{
+	vcpu->arch.exit_to_complete = KVM_EXIT_UNKNOWN;
+	kvm_clear_needs_completion(vcpu);
+}
+
+void kvm_arch_vcpu_reset(struct kvm_vcpu *vcpu)
+{
+	kvm_riscv_reset_vcpu(vcpu, KVM_VCPU_RESET_REQUEST);
+
+	spin_lock(&vcpu->arch.mp_state_lock);
+
+	/*
+	 * Another vCPU may have started this one in the meantime.  Serve that
+	 * as if it had come first, or a vCPU that is stopped here would be left
+	 * with a reset that undoes what userspace sets up next.
+	 */
+	kvm_clear_request(KVM_REQ_VCPU_RESET, vcpu);
+
+	kvm_riscv_vcpu_reset_power_state(vcpu);
+
+	spin_unlock(&vcpu->arch.mp_state_lock);
+}

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * RESET, i.e. power-up, of a vCPU
+ *
+ * Whoever asks for a reset, it is kvm_vcpu_reset() in x86.c that resets the
+ * vCPU.  It does what RESET and INIT have in common.  What INIT leaves alone,
+ * but RESET doesn't, is kvm_vcpu_power_up(), with the details next to the code
+ * that owns the state, and the vendor's reset.
+ *
+ * What becomes of struct kvm_vcpu_arch, in the order of the fields:
+ *
+ * regs, rip, cr*, efer		reset; regs_avail and regs_dirty follow
+ * pkru, hflags			reset
+ * host_*			kept, not the guest's
+ * apic_base, apic		reset, the number of LVT entries is configuration
+ * load_eoi_exitmap_pending,
+ * ioapic_handled_vectors	recomputed due to KVM_REQ_SCAN_IOAPIC
+ * apic_attention, apic_arb_prio reset
+ * mp_state			see kvm_vcpu_reset_mp_state(), kept by INIT
+ * ia32_misc_enable_msr, smbase,
+ * smi_count			reset
+ * at_instruction_boundary	only valid inside of KVM_RUN
+ * tpr_access_reporting		kept, configuration
+ * xfd_no_write_intercept	kept, the guest can't tell
+ * microcode_version,
+ * arch_capabilities,
+ * perf_capabilities		kept, configuration
+ * *mmu				initialized for disabled paging, roots are dropped
+ * pdptrs			kept, loaded when PAE paging is enabled
+ * mmu_*_cache			kept, not the guest's
+ * guest_fpu, xcr0, ia32_xss	reset, what is supported is configuration
+ * pio*, sev_pio*		only valid along with an exit that is to be
+ *				completed, which is dropped
+ * event_exit_inst_len		only valid along with an injected soft event
+ * exception*, interrupt,
+ * halt_request			reset
+ * cpuid*, cpu_caps,
+ * reserved_gpa_bits, maxphyaddr kept, configuration; what is dynamic is updated
+ * emulate*, cui_*, init_sipi_*,
+ * complete_userspace_io	an exit that is to be completed is dropped, the
+ *				rest is initialized when it is used
+ * time, pv_time,
+ * pvclock_set_guest_*		reset
+ * pvclock_tsc_*, hw_tsc_khz	recomputed with the next update of the clock
+ * st				reset
+ * *tsc*			synchronized like that of a new vCPU; the frequency
+ *				and the ratio that follows are configuration
+ * ia32_tsc_adjust_msr,
+ * msr_ia32_power_ctl		reset
+ * nmi_*, smi_pending		reset
+ * mtrr_state, pat		reset
+ * switch_db_regs, db, dr6, dr7,
+ * eff_db, singlestep_rip	reset
+ * guest_debug_dr7		kept, KVM_SET_GUEST_DEBUG is configuration
+ * msr_platform_info		kept, configuration
+ * msr_misc_features_enables	reset
+ * mcg_*, mce_banks,
+ * mci_ctl2_banks		reset, mcg_cap is configuration
+ * mmio_*			invalidated along with the MMU
+ * pmu				reset, the model is configuration
+ * hyperv			reset, but for VP index, CPUID, and SynIC being
+ *				active, which are configuration
+ * xen				reset, but for the vCPU ID and CPUID, which are
+ *				configuration
+ * wbinvd_dirty_mask		kept, not the guest's
+ * last_retry_*			kept, the guest can't tell
+ * apf, osvw, pv_eoi,
+ * msr_kvm_poll_control, pv	reset
+ * pending_ioapic_eoi		only valid along with KVM_REQ_IOAPIC_EOI_EXIT,
+ *				which is dropped
+ * pending_external_vector	reset
+ * preempted_in_kernel		kept, set whenever the vCPU is preempted
+ * last_vmentry_cpu		kept, i.e. the configuration stays final
+ * msr_hwcr			reset
+ * pv_cpuid			kept, configuration
+ * guest_*_protected		not set
+ * pdptrs_from_userspace	kept, see pdptrs
+ * nested_run_pending		cleared by leaving nested mode
+ * hv_root_tdp			kept, follows the root of the MMU
+ *
+ * In struct kvm_vcpu, guest_debug, statistics and the dirty ring are kept, they
+ * are not state of the guest.
+ */
+
+#include <linux/kvm_host.h>
+
+#include <asm/fpu/api.h>
+
+#include "hyperv.h"
+#include "irq.h"
+#include "lapic.h"
+#include "pmu.h"
+#include "regs.h"
+#include "smm.h"
+#include "x86.h"
+#include "xen.h"
+
+/*
+ * kvm_vcpu_reset() makes sure that no event is pending.  Forget what the event
+ * was, as KVM_GET_VCPU_EVENTS returns that in any case, and drop the requests
+ * of the old guest.  Requests that make KVM recompute or reload something stay,
+ * they are harmless at worst.
+ */
+static void kvm_reset_events(struct kvm_vcpu *vcpu)
+{
+	memset(&vcpu->arch.exception, 0, sizeof(vcpu->arch.exception));
+	memset(&vcpu->arch.exception_vmexit, 0, sizeof(vcpu->arch.exception_vmexit));
+	vcpu->arch.exception_from_userspace = false;
+	memset(&vcpu->arch.interrupt, 0, sizeof(vcpu->arch.interrupt));
+	vcpu->arch.pending_external_vector = -1;
+	vcpu->arch.halt_request = 0;
+
+	kvm_clear_request(KVM_REQ_NMI, vcpu);
+#ifdef CONFIG_KVM_SMM
+	kvm_clear_request(KVM_REQ_SMI, vcpu);
+#endif
+	kvm_clear_request(KVM_REQ_APF_HALT, vcpu);
+	kvm_clear_request(KVM_REQ_REPORT_TPR_ACCESS, vcpu);
+	kvm_clear_request(KVM_REQ_IOAPIC_EOI_EXIT, vcpu);
+}
+
+static void kvm_reset_regs(struct kvm_vcpu *vcpu)
+{
+	/*
+	 * With an in-kernel APIC, CR8 is the APIC's.  Without, it's userspace's,
+	 * and KVM_RUN loads it from kvm_run.
+	 */
+	vcpu->arch.cr8 = 0;
+	if (!lapic_in_kernel(vcpu))
+		vcpu->run->cr8 = 0;
+
+	vcpu->arch.smbase = 0x30000;
+
+	vcpu->arch.pat = MSR_IA32_CR_PAT_DEFAULT;
+
+	vcpu->arch.msr_misc_features_enables = 0;
+	vcpu->arch.ia32_misc_enable_msr = MSR_IA32_MISC_ENABLE_PEBS_UNAVAIL |
+					  MSR_IA32_MISC_ENABLE_BTS_UNAVAIL;
+	vcpu->arch.msr_ia32_power_ctl = 0;
+	vcpu->arch.msr_hwcr = 0;
+	vcpu->arch.ia32_tsc_adjust_msr = 0;
+
+	/* The vendor's reset sets OSVW if the vendor has it. */
+	vcpu->arch.osvw.length = 0;
+	vcpu->arch.osvw.status = 0;
+}
+
+static void kvm_reset_fpu(struct kvm_vcpu *vcpu)
+{
+	/* Never touch the state of confidential guests, KVM doesn't have it. */
+	if (!fpstate_is_confidential(&vcpu->arch.guest_fpu))
+		fpu_reset_guest_fpstate(&vcpu->arch.guest_fpu);
+
+	vcpu->arch.pkru = 0;
+
+	__kvm_set_xcr(vcpu, 0, XFEATURE_MASK_FP);
+	vcpu->arch.ia32_xss = 0;
+}
+
+/*
+ * Hardware keeps the error records across a warm reset.  Drop them, this is
+ * power-up.
+ */
+static void kvm_reset_mce(struct kvm_vcpu *vcpu)
+{
+	vcpu->arch.mcg_status = 0;
+	vcpu->arch.mcg_ext_ctl = 0;
+	memset(vcpu->arch.mce_banks, 0,
+	       KVM_MAX_MCE_BANKS * 4 * sizeof(*vcpu->arch.mce_banks));
+
+	kvm_init_mce_ctl(vcpu);
+}
+
+/*
+ * What kvm_vcpu_reset() doesn't do for kvmclock, steal time, async page faults
+ * and the like.  Turning them off is sufficient for INIT, but the MSRs and what
+ * the guest sees when it turns them on again must not tell of its former life.
+ */
+static void kvm_reset_pv(struct kvm_vcpu *vcpu)
+{
+	vcpu->arch.pvclock_set_guest_stopped_request = false;
+
+	vcpu->arch.st.preempted = 0;
+	vcpu->arch.st.last_steal = 0;
+
+	vcpu->arch.apf.vec = 0;
+	vcpu->arch.apf.id = 0;
+	vcpu->arch.apf.pageready_pending = false;
+
+	vcpu->arch.pv.pv_unhalted = false;
+
+	/* The host polls by default. */
+	vcpu->arch.msr_kvm_poll_control = 1;
+}
+
+/* The state of a new vCPU: application processors wait for INIT. */
+void kvm_vcpu_reset_mp_state(struct kvm_vcpu *vcpu)
+{
+	if (!irqchip_in_kernel(vcpu->kvm) || kvm_vcpu_is_reset_bsp(vcpu))
+		kvm_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	else
+		kvm_set_mp_state(vcpu, KVM_MP_STATE_UNINITIALIZED);
+}
+
+/*
+ * Reset what INIT doesn't touch, be it because INIT preserves the state, or
+ * because INIT can't happen while the state is anything but its reset value.
+ *
+ * Called by kvm_vcpu_reset() before the vendor's reset, for vCPUs that are being
+ * created, i.e. that are zero except for the configuration, as well as for vCPUs
+ * that have run.
+ */
+void kvm_vcpu_power_up(struct kvm_vcpu *vcpu)
+{
+	kvm_reset_events(vcpu);
+	kvm_reset_regs(vcpu);
+	kvm_reset_fpu(vcpu);
+
+	memset(&vcpu->arch.mtrr_state, 0, sizeof(vcpu->arch.mtrr_state));
+	kvm_reset_mce(vcpu);
+
+	kvm_pmu_power_up(vcpu);
+
+	kvm_reset_pv(vcpu);
+	kvm_hv_vcpu_power_up(vcpu);
+	kvm_xen_vcpu_power_up(vcpu);
+
+	/* APICBASE, CR4, MISC_ENABLE, XCR0 and XSS show in CPUID. */
+	vcpu->arch.cpuid_dynamic_bits_dirty = true;
+}
+
+/*
+ * The steps of KVM_MP_STATE_RESET.  include/linux/kvm_vcpu_reset.h has the
+ * contract, virt/kvm/vcpu_reset.c the order.
+ */
+int kvm_arch_vcpu_reset_allowed(struct kvm_vcpu *vcpu)
+{
+	/* SEV-ES, SNP and TDX: the state is encrypted, and not KVM's to touch. */
+	if (vcpu->arch.guest_state_protected ||
+	    vcpu->kvm->arch.has_protected_state)
+		return -EPERM;
+
+	return 0;
+}
+
+/* INIT and SIPI that are latched, or that KVM has yet to look at. */
+void kvm_arch_vcpu_drop_queued_reset(struct kvm_vcpu *vcpu)
+{
+	if (lapic_in_kernel(vcpu))
+		WRITE_ONCE(vcpu->arch.apic->pending_events, 0);
+}
+
+/*
+ * Drop an exit to userspace that has yet to be completed, for when there is no
+ * instruction to complete anymore.  Keep the exit if the vCPU's state is
+ * protected.  KVM can't reset such a vCPU, i.e. the guest will carry on behind
+ * the operation and consume its result.
+ */
+void kvm_arch_vcpu_drop_exit(struct kvm_vcpu *vcpu)
+{
+	if (vcpu->arch.guest_state_protected)
+		return;
+
+	vcpu->arch.complete_userspace_io = NULL;
+	vcpu->arch.pio.count = 0;
+	vcpu->mmio_needed = 0;
+	vcpu->mmio_read_completed = 0;
+	vcpu->arch.emulate_regs_need_sync_to_vcpu = false;
+	kvm_clear_needs_completion(vcpu);
+}
+
+void kvm_arch_vcpu_reset(struct kvm_vcpu *vcpu)
+{
+	vcpu_load(vcpu);
+	kvm_vcpu_srcu_read_lock(vcpu);
+
+	/*
+	 * INIT is blocked in VMX operation and in SMM, i.e. kvm_vcpu_reset()
+	 * doesn't expect to find the vCPU there.
+	 */
+	kvm_leave_nested(vcpu);
+#ifdef CONFIG_KVM_SMM
+	if (is_smm(vcpu))
+		kvm_smm_changed(vcpu, false);
+#endif
+
+	kvm_vcpu_reset(vcpu, KVM_VCPU_RESET_REQUEST);
+
+	/* Userspace keeps debugging the vCPU, which is at another RIP now. */
+	if (vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP) {
+		vcpu->arch.singlestep_rip = kvm_get_linear_rip(vcpu);
+		kvm_set_rflags(vcpu, kvm_get_rflags(vcpu));
+	}
+
+	/* As if the vCPU were new, i.e. in sync with all others. */
+	kvm_synchronize_tsc(vcpu, NULL);
+
+	kvm_vcpu_reset_mp_state(vcpu);
+
+	kvm_vcpu_srcu_read_unlock(vcpu);
+	vcpu_put(vcpu);
+}
+
+/* Userspace has seen the event and re-enters: it's KVM's now, or nobody's. */
+static int kvm_complete_init_sipi_exit(struct kvm_vcpu *vcpu)
+{
+	int event = vcpu->arch.init_sipi_exit;
+	int r;
+
+	/* The exit came first, everything else is yet to be looked at. */
+	kvm_make_request(KVM_REQ_EVENT, vcpu);
+
+	if (READ_ONCE(vcpu->run->x86_init_sipi.discard)) {
+		clear_bit(event, &vcpu->arch.apic->pending_events);
+		return 1;
+	}
+
+	/*
+	 * Look at everything again, userspace may have put the vCPU in a state
+	 * in which the event is blocked or dropped, or has dropped it itself.
+	 * This may exit for the next event.
+	 */
+	vcpu->arch.init_sipi_granted = BIT(event);
+	r = kvm_apic_accept_events(vcpu);
+	vcpu->arch.init_sipi_granted = 0;
+
+	return r < 0 ? 0 : 1;
+}
+
+/**
+ * __kvm_exit_on_init_sipi - Leave an INIT or a SIPI to userspace
+ * @vcpu:	the vCPU that is about to accept the event, loaded, in KVM_RUN
+ * @event:	KVM_APIC_INIT or KVM_APIC_SIPI
+ *
+ * The event stays pending.  It is accepted by the next KVM_RUN, unless userspace
+ * has it discarded or resets the vCPU, which drops it along with the exit.
+ *
+ * Return: false if it's KVM's turn, as userspace has seen the event and
+ * re-entered, otherwise true, and kvm_run is set up for an exit.
+ */
+bool __kvm_exit_on_init_sipi(struct kvm_vcpu *vcpu, int event)
+{
+	struct kvm_run *run = vcpu->run;
+
+	if (vcpu->arch.init_sipi_granted & BIT(event)) {
+		/* Once, another one may come in any time. */
+		vcpu->arch.init_sipi_granted = 0;
+		return false;
+	}
+
+	memset(&run->x86_init_sipi, 0, sizeof(run->x86_init_sipi));
+	if (event == KVM_APIC_INIT) {
+		run->x86_init_sipi.event = KVM_X86_INIT_SIPI_EVENT_INIT;
+	} else {
+		run->x86_init_sipi.event = KVM_X86_INIT_SIPI_EVENT_SIPI;
+		/* Evaluate pending_events before reading the vector. */
+		smp_rmb();
+		run->x86_init_sipi.vector = vcpu->arch.apic->sipi_vector;
+	}
+	run->exit_reason = KVM_EXIT_X86_INIT_SIPI;
+
+	vcpu->arch.init_sipi_exit = event;
+	vcpu->arch.complete_userspace_io = kvm_complete_init_sipi_exit;
+
+	return true;
+}
+
+/**
+ * kvm_vcpu_has_acceptable_sipi - Is KVM_MP_STATE_SIPI_RECEIVED the state to save?
+ * @vcpu:	the vCPU, loaded
+ *
+ * Return: true if KVM is going to accept a SIPI that is pending, be it in
+ * wait-for-SIPI or after an INIT that is pending as well.  KVM_SET_MP_STATE turns
+ * KVM_MP_STATE_SIPI_RECEIVED into wait-for-SIPI, which is fine for the latter,
+ * because INIT resets all that makes a difference.
+ */
+bool kvm_vcpu_has_acceptable_sipi(struct kvm_vcpu *vcpu)
+{
+	if (!test_bit(KVM_APIC_SIPI, &vcpu->arch.apic->pending_events) ||
+	    !kvm_apic_init_sipi_allowed(vcpu))
+		return false;
+
+	/* In guest mode it's L1 that gets the INIT, unless it doesn't want it. */
+	return vcpu->arch.mp_state == KVM_MP_STATE_INIT_RECEIVED ||
+	       (kvm_lapic_latched_init(vcpu) && !is_guest_mode(vcpu) &&
+		!kvm_vcpu_is_bsp(vcpu));
+}

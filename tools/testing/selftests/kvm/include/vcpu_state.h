@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Everything that userspace can read about a vCPU, as a list of named fields.
+ *
+ * Two such lists, e.g. of one vCPU at two times or of two vCPUs that ought to
+ * be in the same state, can be compared field by field.
+ */
+#ifndef SELFTEST_KVM_VCPU_STATE_H
+#define SELFTEST_KVM_VCPU_STATE_H
+
+#include "kvm_util.h"
+
+#define VCPU_STATE_NAME_LEN	48
+
+struct vcpu_state_field {
+	char name[VCPU_STATE_NAME_LEN];
+	u32 offset;		/* of the value, in struct vcpu_state.data */
+	u32 size;		/* in bytes, 0 if KVM refused to tell */
+};
+
+struct vcpu_state {
+	struct vcpu_state_field *fields;
+	unsigned int nr;
+	unsigned int max;
+	u8 *data;
+	size_t len;
+	size_t max_len;
+};
+
+/* What to know about the fields whose name matches @pattern, as in fnmatch(). */
+struct vcpu_state_rule {
+	const char *pattern;
+	const char *reason;
+};
+
+/*
+ * Called for a field that differs, or that only one of the two has, in which
+ * case the other value is "-".
+ */
+typedef void (*vcpu_state_diff_fn)(void *arg, const char *name,
+				   const char *want, const char *got);
+
+/*
+ * Read all of the state of @vcpu, which must not be in KVM_RUN.  Reading goes
+ * through the usual ioctls, with their usual side effects: e.g. on x86,
+ * KVM_GET_MP_STATE, which comes last, accepts a pending INIT or SIPI.
+ */
+struct vcpu_state *vcpu_state_get(struct kvm_vcpu *vcpu);
+void vcpu_state_free(struct vcpu_state *state);
+
+/* Return the index of the field in @state, -1 if there is none. */
+int vcpu_state_find(const struct vcpu_state *state, const char *name);
+
+/* Return the number of fields for which @fn, which may be NULL, was called. */
+unsigned int vcpu_state_diff(const struct vcpu_state *want,
+			     const struct vcpu_state *got,
+			     vcpu_state_diff_fn fn, void *arg);
+
+/* Return the rule that applies to @name, NULL if there is none. */
+const struct vcpu_state_rule *vcpu_state_match(const struct vcpu_state_rule *rules,
+					       const char *name);
+
+/*
+ * Give as much of the state of @vcpu as possible another value by means of
+ * ioctls, without regard for what the vCPU would do with it: do not run it
+ * afterwards.  @gpa is guest memory, of two pages and aligned to two pages,
+ * that KVM may be told to use.  @pass selects which value is written if there
+ * are states that exclude each other, 0 <= @pass < VCPU_STATE_NR_DIRTY_PASSES.
+ */
+void vcpu_state_dirty(struct kvm_vcpu *vcpu, gpa_t gpa, int pass);
+
+/*
+ * What vcpu_state_dirty() leaves alone, because it is configuration, is not
+ * the vCPU's own, or is a constant.
+ */
+extern const struct vcpu_state_rule vcpu_state_not_dirtied[];
+
+/* For the architectures */
+#if defined(__x86_64__)
+#define VCPU_STATE_NR_DIRTY_PASSES	3
+#else
+#define VCPU_STATE_NR_DIRTY_PASSES	2
+#endif
+
+void vcpu_state_arch_get(struct kvm_vcpu *vcpu, struct vcpu_state *state);
+
+__printf(4, 5) void vcpu_state_add(struct vcpu_state *state, const void *value,
+				   size_t size, const char *fmt, ...);
+
+/* Add a member of a structure, by its name in the source. */
+#define vcpu_state_add_member(state, prefix, s, member)			\
+	vcpu_state_add(state, &(s)->member, sizeof((s)->member),	\
+		       "%s." #member, prefix)
+
+/* Add an array of @size bytes as one field for each @step bytes. */
+void vcpu_state_add_array(struct vcpu_state *state, const void *value,
+			  size_t size, size_t step, const char *prefix);
+
+/* Add all of KVM_GET_REG_LIST. */
+void vcpu_state_add_reg_list(struct kvm_vcpu *vcpu, struct vcpu_state *state);
+void vcpu_state_reg_name(u64 id, char *name, size_t size);
+
+/* Read @fd's attribute, of @size bytes, if it has it. */
+void vcpu_state_add_attr(struct vcpu_state *state, int fd, u32 group, u64 attr,
+			 size_t size, const char *fmt, ...);
+
+#endif /* SELFTEST_KVM_VCPU_STATE_H */

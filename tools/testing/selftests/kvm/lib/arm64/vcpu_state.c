@@ -1,0 +1,421 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Everything that userspace can read about an arm64 vCPU, see vcpu_state.h
+ */
+#include <linux/bits.h>
+#include <linux/sizes.h>
+#include <asm/cputype.h>
+
+#include "gic_v3.h"
+#include "kvm_util.h"
+#include "processor.h"
+#include "vcpu_state.h"
+
+#define SYS_NAME(reg)	{ SYS_##reg, #reg }
+
+/* The others are named by their encoding. */
+static const struct {
+	u32 encoding;
+	const char *name;
+} sys_names[] = {
+	SYS_NAME(OSDTRRX_EL1), SYS_NAME(MDCCINT_EL1), SYS_NAME(MDSCR_EL1),
+	SYS_NAME(OSDTRTX_EL1), SYS_NAME(OSECCR_EL1), SYS_NAME(OSLAR_EL1),
+	SYS_NAME(OSLSR_EL1), SYS_NAME(OSDLR_EL1), SYS_NAME(DBGPRCR_EL1),
+	SYS_NAME(MIDR_EL1), SYS_NAME(MPIDR_EL1), SYS_NAME(REVIDR_EL1),
+	SYS_NAME(SCTLR_EL1), SYS_NAME(ACTLR_EL1), SYS_NAME(CPACR_EL1),
+	SYS_NAME(TTBR0_EL1), SYS_NAME(TTBR1_EL1), SYS_NAME(TCR_EL1),
+	SYS_NAME(APIAKEYLO_EL1), SYS_NAME(APIAKEYHI_EL1),
+	SYS_NAME(APIBKEYLO_EL1), SYS_NAME(APIBKEYHI_EL1),
+	SYS_NAME(APDAKEYLO_EL1), SYS_NAME(APDAKEYHI_EL1),
+	SYS_NAME(APDBKEYLO_EL1), SYS_NAME(APDBKEYHI_EL1),
+	SYS_NAME(APGAKEYLO_EL1), SYS_NAME(APGAKEYHI_EL1),
+	SYS_NAME(SPSR_EL1), SYS_NAME(ELR_EL1),
+	SYS_NAME(AFSR0_EL1), SYS_NAME(AFSR1_EL1), SYS_NAME(ESR_EL1),
+	SYS_NAME(FAR_EL1), SYS_NAME(PAR_EL1), SYS_NAME(PMINTENSET_EL1),
+	SYS_NAME(PMINTENCLR_EL1), SYS_NAME(MAIR_EL1), SYS_NAME(AMAIR_EL1),
+	SYS_NAME(VBAR_EL1), SYS_NAME(DISR_EL1), SYS_NAME(CONTEXTIDR_EL1),
+	SYS_NAME(TPIDR_EL1), SYS_NAME(CNTKCTL_EL1), SYS_NAME(CCSIDR_EL1),
+	SYS_NAME(CLIDR_EL1), SYS_NAME(AIDR_EL1), SYS_NAME(CSSELR_EL1),
+	SYS_NAME(CTR_EL0), SYS_NAME(DCZID_EL0), SYS_NAME(PMCR_EL0),
+	SYS_NAME(PMCNTENSET_EL0), SYS_NAME(PMCNTENCLR_EL0),
+	SYS_NAME(PMOVSCLR_EL0), SYS_NAME(PMSELR_EL0), SYS_NAME(PMCCNTR_EL0),
+	SYS_NAME(PMUSERENR_EL0), SYS_NAME(PMOVSSET_EL0),
+	SYS_NAME(PMCCFILTR_EL0), SYS_NAME(TPIDR_EL0), SYS_NAME(TPIDRRO_EL0),
+	SYS_NAME(CNTFRQ_EL0), SYS_NAME(DACR32_EL2), SYS_NAME(IFSR32_EL2),
+	SYS_NAME(FPEXC32_EL2),
+};
+
+static void sys_name(u64 id, char *name, size_t size)
+{
+	u32 op0 = (id & KVM_REG_ARM64_SYSREG_OP0_MASK) >> KVM_REG_ARM64_SYSREG_OP0_SHIFT;
+	u32 op1 = (id & KVM_REG_ARM64_SYSREG_OP1_MASK) >> KVM_REG_ARM64_SYSREG_OP1_SHIFT;
+	u32 crn = (id & KVM_REG_ARM64_SYSREG_CRN_MASK) >> KVM_REG_ARM64_SYSREG_CRN_SHIFT;
+	u32 crm = (id & KVM_REG_ARM64_SYSREG_CRM_MASK) >> KVM_REG_ARM64_SYSREG_CRM_SHIFT;
+	u32 op2 = (id & KVM_REG_ARM64_SYSREG_OP2_MASK) >> KVM_REG_ARM64_SYSREG_OP2_SHIFT;
+	static const char * const dbg[] = { "DBGBVR", "DBGBCR", "DBGWVR", "DBGWCR" };
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(sys_names); i++) {
+		if (sys_names[i].encoding == sys_reg(op0, op1, crn, crm, op2)) {
+			snprintf(name, size, "sys.%s", sys_names[i].name);
+			return;
+		}
+	}
+
+	if (id == KVM_REG_ARM_TIMER_CTL)
+		snprintf(name, size, "timer.CNTV_CTL_EL0");
+	else if (id == KVM_REG_ARM_TIMER_CVAL)
+		snprintf(name, size, "timer.CNTV_CVAL_EL0");
+	else if (id == KVM_REG_ARM_TIMER_CNT)
+		snprintf(name, size, "timer.CNTVCT_EL0");
+	else if (id == KVM_REG_ARM_PTIMER_CTL)
+		snprintf(name, size, "timer.CNTP_CTL_EL0");
+	else if (id == KVM_REG_ARM_PTIMER_CVAL)
+		snprintf(name, size, "timer.CNTP_CVAL_EL0");
+	else if (id == KVM_REG_ARM_PTIMER_CNT)
+		snprintf(name, size, "timer.CNTPCT_EL0");
+	else if (op0 == 2 && !op1 && !crn && op2 >= 4)
+		snprintf(name, size, "sys.%s%u_EL1", dbg[op2 - 4], crm);
+	else if (op0 == 3 && op1 == 3 && crn == 14 && crm >= 8 && crm < 12)
+		snprintf(name, size, "sys.PMEVCNTR%u_EL0", (crm & 3) * 8 + op2);
+	else if (op0 == 3 && op1 == 3 && crn == 14 && crm >= 12)
+		snprintf(name, size, "sys.PMEVTYPER%u_EL0", (crm & 3) * 8 + op2);
+	else
+		snprintf(name, size, "sys.S%u_%u_C%u_C%u_%u", op0, op1, crn, crm, op2);
+}
+
+static void core_name(u64 id, char *name, size_t size)
+{
+	u32 offset = id & 0xffff;
+
+#define CORE(member)	KVM_REG_ARM_CORE_REG(member)
+	if (offset < CORE(regs.sp))
+		snprintf(name, size, "core.x%u", offset / 2);
+	else if (offset == CORE(regs.sp))
+		snprintf(name, size, "core.sp");
+	else if (offset == CORE(regs.pc))
+		snprintf(name, size, "core.pc");
+	else if (offset == CORE(regs.pstate))
+		snprintf(name, size, "core.pstate");
+	else if (offset == CORE(sp_el1))
+		snprintf(name, size, "core.sp_el1");
+	else if (offset == CORE(elr_el1))
+		snprintf(name, size, "core.elr_el1");
+	else if (offset >= CORE(spsr[0]) && offset < CORE(fp_regs))
+		snprintf(name, size, "core.spsr%u", (u32)(offset - CORE(spsr[0])) / 2);
+	else if (offset == CORE(fp_regs.fpsr))
+		snprintf(name, size, "core.fpsr");
+	else if (offset == CORE(fp_regs.fpcr))
+		snprintf(name, size, "core.fpcr");
+	else if (offset >= CORE(fp_regs.vregs[0]))
+		snprintf(name, size, "core.v%u",
+			 (u32)(offset - CORE(fp_regs.vregs[0])) / 4);
+	else
+		snprintf(name, size, "core[%u]", offset);
+#undef CORE
+}
+
+void vcpu_state_reg_name(u64 id, char *name, size_t size)
+{
+	switch (id & KVM_REG_ARM_COPROC_MASK) {
+	case KVM_REG_ARM_CORE:
+		core_name(id, name, size);
+		break;
+	case KVM_REG_ARM64_SYSREG:
+		sys_name(id, name, size);
+		break;
+	case KVM_REG_ARM_DEMUX:
+		snprintf(name, size, "demux[0x%lx]", id & 0xffff);
+		break;
+	case KVM_REG_ARM_FW:
+		snprintf(name, size, "fw[%lu]", id & 0xffff);
+		break;
+	case KVM_REG_ARM_FW_FEAT_BMAP:
+		snprintf(name, size, "fw_feat_bmap[%lu]", id & 0xffff);
+		break;
+	case KVM_REG_ARM64_SVE:
+		if (id == KVM_REG_ARM64_SVE_VLS)
+			snprintf(name, size, "sve.vls");
+		else if ((id & 0xffff) >= (KVM_REG_ARM64_SVE_FFR_BASE & 0xffff))
+			snprintf(name, size, "sve.ffr");
+		else if ((id & 0xffff) >= (KVM_REG_ARM64_SVE_PREG_BASE & 0xffff))
+			snprintf(name, size, "sve.p%lu", (id >> 5) & 0xf);
+		else
+			snprintf(name, size, "sve.z%lu", (id >> 5) & 0x1f);
+		break;
+	default:
+		snprintf(name, size, "reg[0x%lx]", id);
+	}
+}
+
+/* ---- The vCPU's part of the GIC ------------------------------------------ */
+
+static const struct {
+	u32 offset;
+	const char *name;
+} gicr_regs[] = {
+	{ GICR_CTLR,				"CTLR" },
+	{ GICR_TYPER,				"TYPER" },
+	{ GICR_TYPER + 4,			"TYPER_hi" },
+	{ GICR_WAKER,				"WAKER" },
+	{ GICR_STATUSR,				"STATUSR" },
+	{ GICR_PROPBASER,			"PROPBASER" },
+	{ GICR_PROPBASER + 4,			"PROPBASER_hi" },
+	{ GICR_PENDBASER,			"PENDBASER" },
+	{ GICR_PENDBASER + 4,			"PENDBASER_hi" },
+	{ SZ_64K + GICD_IGROUPR,		"IGROUPR0" },
+	{ SZ_64K + GICD_ISENABLER,		"ISENABLER0" },
+	{ SZ_64K + GICD_ISPENDR,		"ISPENDR0" },
+	{ SZ_64K + GICD_ISACTIVER,		"ISACTIVER0" },
+	{ SZ_64K + GICD_IPRIORITYR + 0x00,	"IPRIORITYR0" },
+	{ SZ_64K + GICD_IPRIORITYR + 0x04,	"IPRIORITYR1" },
+	{ SZ_64K + GICD_IPRIORITYR + 0x08,	"IPRIORITYR2" },
+	{ SZ_64K + GICD_IPRIORITYR + 0x0c,	"IPRIORITYR3" },
+	{ SZ_64K + GICD_IPRIORITYR + 0x10,	"IPRIORITYR4" },
+	{ SZ_64K + GICD_IPRIORITYR + 0x14,	"IPRIORITYR5" },
+	{ SZ_64K + GICD_IPRIORITYR + 0x18,	"IPRIORITYR6" },
+	{ SZ_64K + GICD_IPRIORITYR + 0x1c,	"IPRIORITYR7" },
+	{ SZ_64K + GICD_ICFGR,			"ICFGR0" },
+	{ SZ_64K + GICD_ICFGR + 4,		"ICFGR1" },
+};
+
+static const struct {
+	u64 reg;
+	const char *name;
+} icc_regs[] = {
+	{ SYS_ICC_PMR_EL1,	"PMR_EL1" },
+	{ SYS_ICC_BPR0_EL1,	"BPR0_EL1" },
+	{ SYS_ICC_AP0R0_EL1,	"AP0R0_EL1" },
+	{ SYS_ICC_AP0R1_EL1,	"AP0R1_EL1" },
+	{ SYS_ICC_AP0R2_EL1,	"AP0R2_EL1" },
+	{ SYS_ICC_AP0R3_EL1,	"AP0R3_EL1" },
+	{ SYS_ICC_AP1R0_EL1,	"AP1R0_EL1" },
+	{ SYS_ICC_AP1R1_EL1,	"AP1R1_EL1" },
+	{ SYS_ICC_AP1R2_EL1,	"AP1R2_EL1" },
+	{ SYS_ICC_AP1R3_EL1,	"AP1R3_EL1" },
+	{ SYS_ICC_BPR1_EL1,	"BPR1_EL1" },
+	{ SYS_ICC_CTLR_EL1,	"CTLR_EL1" },
+	{ SYS_ICC_SRE_EL1,	"SRE_EL1" },
+	{ SYS_ICC_IGRPEN0_EL1,	"IGRPEN0_EL1" },
+	{ SYS_ICC_IGRPEN1_EL1,	"IGRPEN1_EL1" },
+};
+
+/* The affinity as the attributes of the GIC have it. */
+static u64 gic_attr_base(struct kvm_vcpu *vcpu)
+{
+	u64 mpidr = vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_MPIDR_EL1));
+
+	return ((mpidr & 0xffffff) | ((mpidr >> 8) & 0xff000000)) <<
+	       KVM_DEV_ARM_VGIC_V3_MPIDR_SHIFT;
+}
+
+static u64 icc_attr(struct kvm_vcpu *vcpu, u64 reg)
+{
+	return gic_attr_base(vcpu) |
+	       (KVM_ARM64_SYS_REG(reg) & KVM_DEV_ARM_VGIC_SYSREG_INSTR_MASK);
+}
+
+static void add_gic(struct kvm_vcpu *vcpu, struct vcpu_state *state)
+{
+	int i, fd = vcpu->vm->arch.gic_fd;
+
+	if (!vcpu->vm->arch.has_gic)
+		return;
+
+	for (i = 0; i < ARRAY_SIZE(gicr_regs); i++)
+		vcpu_state_add_attr(state, fd, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS,
+				    gic_attr_base(vcpu) | gicr_regs[i].offset,
+				    sizeof(u32), "gicr.%s", gicr_regs[i].name);
+
+	for (i = 0; i < ARRAY_SIZE(icc_regs); i++)
+		vcpu_state_add_attr(state, fd, KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
+				    icc_attr(vcpu, icc_regs[i].reg),
+				    sizeof(u64), "icc.%s", icc_regs[i].name);
+
+	/* SGIs and PPIs */
+	vcpu_state_add_attr(state, fd, KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO,
+			    gic_attr_base(vcpu) | VGIC_LEVEL_INFO_LINE_LEVEL <<
+			    KVM_DEV_ARM_VGIC_LINE_LEVEL_INFO_SHIFT,
+			    sizeof(u32), "gic.line_level");
+}
+
+void vcpu_state_arch_get(struct kvm_vcpu *vcpu, struct vcpu_state *state)
+{
+	struct kvm_vcpu_events events;
+	struct kvm_mp_state mp_state;
+
+	vcpu_events_get(vcpu, &events);
+	vcpu_state_add_member(state, "events", &events, exception.serror_pending);
+	vcpu_state_add_member(state, "events", &events, exception.serror_has_esr);
+	vcpu_state_add_member(state, "events", &events, exception.ext_dabt_pending);
+	vcpu_state_add_member(state, "events", &events, exception.serror_esr);
+
+	vcpu_state_add_reg_list(vcpu, state);
+	add_gic(vcpu, state);
+
+	vcpu_state_add_attr(state, vcpu->fd, KVM_ARM_VCPU_TIMER_CTRL,
+			    KVM_ARM_VCPU_TIMER_IRQ_VTIMER, sizeof(u32), "attr.vtimer_irq");
+	vcpu_state_add_attr(state, vcpu->fd, KVM_ARM_VCPU_TIMER_CTRL,
+			    KVM_ARM_VCPU_TIMER_IRQ_PTIMER, sizeof(u32), "attr.ptimer_irq");
+	vcpu_state_add_attr(state, vcpu->fd, KVM_ARM_VCPU_PMU_V3_CTRL,
+			    KVM_ARM_VCPU_PMU_V3_IRQ, sizeof(u32), "attr.pmu_irq");
+	vcpu_state_add_attr(state, vcpu->fd, KVM_ARM_VCPU_PVTIME_CTRL,
+			    KVM_ARM_VCPU_PVTIME_IPA, sizeof(u64), "attr.pvtime_ipa");
+
+	vcpu_mp_state_get(vcpu, &mp_state);
+	vcpu_state_add(state, &mp_state.mp_state, sizeof(mp_state.mp_state),
+		       "mp_state");
+}
+
+#define CONFIG		"configuration"
+#define CLOCK		"clock"
+
+const struct vcpu_state_rule vcpu_state_not_dirtied[] = {
+	{ "sys.S3_0_C0_*",	CONFIG },
+	{ "sys.MIDR_EL1",	CONFIG },
+	{ "sys.MPIDR_EL1",	CONFIG },
+	{ "sys.REVIDR_EL1",	CONFIG },
+	{ "sys.AIDR_EL1",	CONFIG },
+	{ "sys.CLIDR_EL1",	CONFIG },
+	{ "sys.CCSIDR_EL1",	CONFIG },
+	{ "sys.CTR_EL0",	CONFIG },
+	{ "sys.DCZID_EL0",	CONFIG },
+	{ "demux*",		CONFIG },
+	{ "fw*",		CONFIG },
+	{ "sve.vls",		CONFIG },
+	{ "attr.*",		CONFIG },
+	{ "gicr.PROPBASER*",	"belongs to the VM" },
+	{ "timer.CNTVCT_EL0",	CLOCK },
+	{ "timer.CNTPCT_EL0",	CLOCK },
+	{}
+};
+
+/* Find a value that KVM takes, and that reads as something new. */
+static void dirty_reg(struct kvm_vcpu *vcpu, u64 id, bool is_pstate, int pass)
+{
+	size_t i, size = KVM_REG_SIZE(id);
+	u8 old[256], new[256], now[256];
+	struct kvm_one_reg reg = { .id = id, .addr = (u64)new };
+	int try;
+
+	TEST_ASSERT(size <= sizeof(old), "Huge register 0x%lx", id);
+	if (__vcpu_get_reg(vcpu, id, old))
+		return;
+
+	for (try = 0; try < 2 + 64; try++) {
+		memcpy(new, old, size);
+		switch (try) {
+		case 0:
+			for (i = 0; i < size; i++)
+				new[i] ^= pass ? 0x5a : 0xff;
+			break;
+		case 1:
+			for (i = 0; i < size; i++)
+				new[i] ^= 0x15;
+			break;
+		default:
+			if ((try - 2) / 8 >= size)
+				return;
+			new[(try - 2) / 8] ^= BIT((try - 2) % 8);
+			break;
+		}
+
+		/* The mode is all that has invalid values. */
+		if (is_pstate)
+			new[0] = old[0];
+
+		if (!__vcpu_ioctl(vcpu, KVM_SET_ONE_REG, &reg) &&
+		    !__vcpu_get_reg(vcpu, id, now) && memcmp(old, now, size))
+			return;
+	}
+}
+
+static void dirty_gic(struct kvm_vcpu *vcpu)
+{
+	int i, fd = vcpu->vm->arch.gic_fd;
+	u64 attr, value;
+
+	if (!vcpu->vm->arch.has_gic)
+		return;
+
+	for (i = 0; i < ARRAY_SIZE(gicr_regs); i++) {
+		/* There is only one, whatever the vCPU. */
+		if (!strncmp(gicr_regs[i].name, "PROPBASER", 9))
+			continue;
+
+		attr = gic_attr_base(vcpu) | gicr_regs[i].offset;
+		value = 0;
+		if (__kvm_device_attr_get(fd, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS,
+					  attr, &value))
+			continue;
+		value ^= 0xa8b8a8b8;
+		__kvm_device_attr_set(fd, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS,
+				      attr, &value);
+	}
+
+	for (i = 0; i < ARRAY_SIZE(icc_regs); i++) {
+		static const u64 flips[] = { 0xf0, 5, 3, 2, 1, 0x55 };
+		u64 old, now;
+		int j;
+
+		attr = icc_attr(vcpu, icc_regs[i].reg);
+		if (__kvm_device_attr_get(fd, KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
+					  attr, &old))
+			continue;
+		for (j = 0; j < ARRAY_SIZE(flips); j++) {
+			value = old ^ flips[j];
+			if (!__kvm_device_attr_set(fd, KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
+						   attr, &value) &&
+			    !__kvm_device_attr_get(fd, KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
+						   attr, &now) && now != old)
+				break;
+		}
+	}
+
+	/* A PPI that nobody has. */
+	value = BIT(19);
+	__kvm_device_attr_set(fd, KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO,
+			      gic_attr_base(vcpu) | VGIC_LEVEL_INFO_LINE_LEVEL <<
+			      KVM_DEV_ARM_VGIC_LINE_LEVEL_INFO_SHIFT, &value);
+}
+
+void vcpu_state_dirty(struct kvm_vcpu *vcpu, gpa_t gpa, int pass)
+{
+	struct kvm_vcpu_events events = {
+		.exception.serror_pending = true,
+	};
+	struct kvm_reg_list *list = vcpu_get_reg_list(vcpu);
+	struct kvm_mp_state mp_state;
+	char name[VCPU_STATE_NAME_LEN];
+	u64 i, id;
+
+	for (i = 0; i < list->n; i++) {
+		id = list->reg[i];
+		vcpu_state_reg_name(id, name, sizeof(name));
+		if (vcpu_state_match(vcpu_state_not_dirtied, name))
+			continue;
+
+		/* One register by two names */
+		if (pass && strstr(name, "CLR"))
+			continue;
+
+		dirty_reg(vcpu, id, !strcmp(name, "core.pstate"), pass);
+	}
+	free(list);
+
+	dirty_gic(vcpu);
+
+	if (kvm_has_cap(KVM_CAP_ARM_INJECT_SERROR_ESR) && pass) {
+		events.exception.serror_has_esr = true;
+		events.exception.serror_esr = 0x123;
+	}
+	vcpu_events_set(vcpu, &events);
+
+	vcpu_mp_state_get(vcpu, &mp_state);
+	if (pass)
+		mp_state.mp_state = KVM_MP_STATE_SUSPENDED;
+	else
+		mp_state.mp_state = mp_state.mp_state == KVM_MP_STATE_STOPPED ?
+				    KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_STOPPED;
+	vcpu_mp_state_set(vcpu, &mp_state);
+}

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Everything that userspace can read about a vCPU, see vcpu_state.h
+ */
+#include <fnmatch.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vcpu_state.h"
+
+/* Enough for the hexadecimal digits of the largest field. */
+#define VALUE_LEN	(2 * 256 + 3)
+
+static void *grow(void *p, size_t size)
+{
+	p = realloc(p, size);
+	TEST_ASSERT(p, "-ENOMEM when growing the state of a vCPU");
+
+	return p;
+}
+
+static void __vcpu_state_add(struct vcpu_state *state, const void *value,
+			     size_t size, const char *fmt, va_list ap)
+{
+	struct vcpu_state_field *field;
+	int len;
+
+	if (state->nr == state->max) {
+		state->max = state->max ? 2 * state->max : 1024;
+		state->fields = grow(state->fields,
+				     state->max * sizeof(*state->fields));
+	}
+
+	if (state->len + size > state->max_len) {
+		state->max_len = 2 * (state->max_len + size);
+		state->data = grow(state->data, state->max_len);
+	}
+
+	field = &state->fields[state->nr++];
+	len = vsnprintf(field->name, sizeof(field->name), fmt, ap);
+	TEST_ASSERT(len < sizeof(field->name), "Field '%s...' needs a shorter name",
+		    field->name);
+
+	field->offset = state->len;
+	field->size = size;
+	if (size)
+		memcpy(state->data + field->offset, value, size);
+	state->len += size;
+}
+
+void vcpu_state_add(struct vcpu_state *state, const void *value, size_t size,
+		    const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	__vcpu_state_add(state, value, size, fmt, ap);
+	va_end(ap);
+}
+
+void vcpu_state_add_array(struct vcpu_state *state, const void *value,
+			  size_t size, size_t step, const char *prefix)
+{
+	size_t i;
+
+	for (i = 0; i < size; i += step)
+		vcpu_state_add(state, value + i, min(step, size - i),
+			       "%s[0x%03zx]", prefix, i);
+}
+
+void vcpu_state_add_attr(struct vcpu_state *state, int fd, u32 group, u64 attr,
+			 size_t size, const char *fmt, ...)
+{
+	u64 value = 0;
+	va_list ap;
+	int r;
+
+	TEST_ASSERT(size <= sizeof(value), "Attribute of %zu bytes", size);
+
+	if (__kvm_has_device_attr(fd, group, attr))
+		return;
+
+	r = __kvm_device_attr_get(fd, group, attr, &value);
+
+	va_start(ap, fmt);
+	__vcpu_state_add(state, &value, r ? 0 : size, fmt, ap);
+	va_end(ap);
+}
+
+#if defined(__aarch64__) || defined(__riscv)
+void vcpu_state_add_reg_list(struct kvm_vcpu *vcpu, struct vcpu_state *state)
+{
+	struct kvm_reg_list *list = vcpu_get_reg_list(vcpu);
+	char name[VCPU_STATE_NAME_LEN];
+	u8 value[256];
+	u64 i;
+
+	for (i = 0; i < list->n; i++) {
+		u64 id = list->reg[i];
+		size_t size = KVM_REG_SIZE(id);
+
+		TEST_ASSERT(size <= sizeof(value), "Huge register 0x%lx", id);
+		if (__vcpu_get_reg(vcpu, id, value))
+			size = 0;
+
+		vcpu_state_reg_name(id, name, sizeof(name));
+		vcpu_state_add(state, value, size, "%s", name);
+	}
+
+	free(list);
+}
+#endif
+
+struct vcpu_state *vcpu_state_get(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_state *state = calloc(1, sizeof(*state));
+	u16 flags;
+
+	TEST_ASSERT(state, "-ENOMEM when allocating the state of a vCPU");
+	vcpu_state_arch_get(vcpu, state);
+
+	flags = vcpu->run->flags & KVM_RUN_NEEDS_COMPLETION;
+	vcpu_state_add(state, &flags, sizeof(flags), "run.needs_completion");
+
+	return state;
+}
+
+void vcpu_state_free(struct vcpu_state *state)
+{
+	free(state->fields);
+	free(state->data);
+	free(state);
+}
+
+int vcpu_state_find(const struct vcpu_state *state, const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; i < state->nr; i++) {
+		if (!strcmp(state->fields[i].name, name))
+			return i;
+	}
+
+	return -1;
+}
+
+static void print_value(char *buf, const struct vcpu_state *state, int index)
+{
+	const struct vcpu_state_field *field;
+	size_t i;
+
+	if (index < 0) {
+		strcpy(buf, "-");
+		return;
+	}
+
+	field = &state->fields[index];
+	if (!field->size) {
+		strcpy(buf, "unreadable");
+		return;
+	}
+
+	/* The most significant byte first. */
+	buf += sprintf(buf, "0x");
+	for (i = field->size; i-- > 0; )
+		buf += sprintf(buf, "%02x", state->data[field->offset + i]);
+}
+
+static void report(vcpu_state_diff_fn fn, void *arg,
+		   const struct vcpu_state *want, int w,
+		   const struct vcpu_state *got, int g)
+{
+	char want_str[VALUE_LEN], got_str[VALUE_LEN];
+
+	if (!fn)
+		return;
+
+	print_value(want_str, want, w);
+	print_value(got_str, got, g);
+	fn(arg, w < 0 ? got->fields[g].name : want->fields[w].name,
+	   want_str, got_str);
+}
+
+unsigned int vcpu_state_diff(const struct vcpu_state *want,
+			     const struct vcpu_state *got,
+			     vcpu_state_diff_fn fn, void *arg)
+{
+	const struct vcpu_state_field *a, *b;
+	unsigned int i, nr_diff = 0;
+	int j;
+
+	for (i = 0; i < want->nr; i++) {
+		a = &want->fields[i];
+
+		/* The order is the same unless one of them lacks a field. */
+		if (i < got->nr && !strcmp(a->name, got->fields[i].name))
+			j = i;
+		else
+			j = vcpu_state_find(got, a->name);
+
+		b = j < 0 ? NULL : &got->fields[j];
+		if (b && a->size == b->size &&
+		    !memcmp(want->data + a->offset, got->data + b->offset, a->size))
+			continue;
+
+		report(fn, arg, want, i, got, j);
+		nr_diff++;
+	}
+
+	for (i = 0; i < got->nr; i++) {
+		b = &got->fields[i];
+		if ((i < want->nr && !strcmp(b->name, want->fields[i].name)) ||
+		    vcpu_state_find(want, b->name) >= 0)
+			continue;
+
+		report(fn, arg, want, -1, got, i);
+		nr_diff++;
+	}
+
+	return nr_diff;
+}
+
+const struct vcpu_state_rule *vcpu_state_match(const struct vcpu_state_rule *rules,
+					       const char *name)
+{
+	for (; rules && rules->pattern; rules++) {
+		if (!fnmatch(rules->pattern, name, 0))
+			return rules;
+	}
+
+	return NULL;
+}

@@ -1,0 +1,1103 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * needs_completion_test - What becomes of an exit, and what KVM says about it
+ *
+ * For each exit to userspace that the architecture can produce, and each of the
+ * ways in which userspace can deal with it (enum nc_procedure), verify that:
+ *  - KVM_RUN_NEEDS_COMPLETION tells if the exit is to be completed by KVM_RUN,
+ *    for each of its parts.
+ *  - Completing the exit moves the pc by exactly one instruction, and applies
+ *    what userspace answered exactly once.
+ *  - Completing it once more moves and applies nothing, and neither does
+ *    completing an exit that doesn't need to be completed.
+ *  - An exit that was neither acted upon nor completed is repeated by the vCPU
+ *    it is restored into, unless the pc is behind the instruction already.
+ *  - One that was acted upon and completed is not.
+ *  - Nothing is left of an open exit if the vCPU is reset.
+ *
+ * Every exit reason there is has to be in the list, with at least one exit or
+ * with the reason for being absent.
+ *
+ * Furthermore, verify that no other ioctl has an effect on the flag, and that
+ * what another thread writes to kvm_run while KVM_RUN is running has no effect on
+ * the guest.
+ */
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "kselftest.h"
+#include "needs_completion_test.h"
+#include "test_util.h"
+
+/* The upper bits of registers, to tell one life of the vCPU from another. */
+#define OLD_LIFE	0x01d1ul
+#define NEW_LIFE	0x4e3ful
+
+#define ANSWER		0xa0
+#define STALE_ANSWER	0x50
+
+struct nc_garbage_sum nc_garbage_sum;
+
+static bool has_cap;
+
+/* Where a child process tells its parent why it skips, or what it found. */
+#define MESSAGE_SIZE	256
+static char (*messages)[MESSAGE_SIZE];
+static char *message;
+
+static void __noreturn __printf(1, 2) skip(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(message, MESSAGE_SIZE, fmt, ap);
+	va_end(ap);
+	exit(KSFT_SKIP);
+}
+
+static void set_answer(struct nc_test *t, u8 value)
+{
+	int i;
+
+	for (i = 0; i < NC_DATA_SIZE; i++)
+		t->answer[i] = value + i;
+}
+
+u64 nc_answer(struct nc_test *t, int size)
+{
+	u64 val = 0;
+
+	memcpy(&val, t->answer, size);
+	return val;
+}
+
+/* The byte of t->answer and t->device that an MMIO exit is about. */
+static u64 mmio_offset(struct nc_test *t)
+{
+	struct kvm_run *run = t->vcpu->run;
+	u64 offset = run->mmio.phys_addr - t->exit->gpa;
+
+	NC_ASSERT(t, offset < t->exit->len && offset + run->mmio.len <= t->exit->len,
+		  "MMIO of %u bytes at 0x%llx instead of %u bytes at 0x%lx",
+		  run->mmio.len, run->mmio.phys_addr, t->exit->len, t->exit->gpa);
+
+	return offset;
+}
+
+void nc_check_mmio(struct nc_test *t, int part)
+{
+	mmio_offset(t);
+}
+
+void nc_act_mmio(struct nc_test *t, int part)
+{
+	struct kvm_run *run = t->vcpu->run;
+	u64 offset = mmio_offset(t);
+	int i;
+
+	if (run->mmio.is_write)
+		memcpy(&t->device[offset], run->mmio.data, run->mmio.len);
+	else
+		memcpy(run->mmio.data, &t->answer[offset], run->mmio.len);
+
+	for (i = 0; i < run->mmio.len; i++) {
+		if (run->mmio.is_write)
+			t->nr_writes[offset + i]++;
+		else
+			t->nr_reads[offset + i]++;
+	}
+}
+
+void nc_check_mmio_read(struct nc_test *t)
+{
+	int i;
+
+	for (i = 0; i < t->exit->len; i++)
+		NC_ASSERT(t, t->nr_reads[i] == 1, "byte %d was read %u times",
+			  i, t->nr_reads[i]);
+}
+
+void nc_check_mmio_write(struct nc_test *t)
+{
+	int i;
+
+	for (i = 0; i < t->exit->len; i++)
+		NC_ASSERT(t, t->nr_writes[i] == 1, "byte %d was written %u times",
+			  i, t->nr_writes[i]);
+}
+
+static void check_flag(struct nc_test *t, bool want, const char *when)
+{
+	if (!has_cap)
+		return;
+
+	NC_ASSERT(t, vcpu_needs_completion(t->vcpu) == want,
+		  "KVM_RUN_NEEDS_COMPLETION is %s %s", want ? "clear" : "set", when);
+}
+
+static void check_gprs(struct nc_test *t, const struct nc_regs *got, u64 except,
+		       const char *when)
+{
+	int i;
+
+	for (i = 0; i < NC_NR_GPRS; i++) {
+		if (!nc_gpr_names[i] || except & BIT_ULL(i))
+			continue;
+
+		NC_ASSERT(t, got->gpr[i] == t->want.gpr[i],
+			  "%s is 0x%lx instead of 0x%lx %s", nc_gpr_names[i],
+			  got->gpr[i], t->want.gpr[i], when);
+	}
+}
+
+static void check_regs(struct nc_test *t, const char *when)
+{
+	struct nc_regs got;
+
+	nc_arch_get_regs(t->vcpu, &got);
+	NC_ASSERT(t, got.pc == t->want.pc, "pc is off by %ld bytes %s",
+		  got.pc - t->want.pc, when);
+	check_gprs(t, &got, 0, when);
+}
+
+static void set_pc(struct nc_test *t, enum nc_where where)
+{
+	switch (where) {
+	case NC_AT_INSN:
+		t->want.pc = nc_arch_guest_pc(t, t->exit->insn);
+		break;
+	case NC_AT_NEXT:
+		t->want.pc = nc_arch_guest_pc(t, t->exit->next);
+		break;
+	default:
+		break;
+	}
+}
+
+/*
+ * Where to start without the instruction: not behind it, which is where KVM may
+ * go in an attempt to complete it, but behind that of another exit.
+ */
+static const char *other_next(const struct nc_exit *exit)
+{
+	return nc_exits[exit == nc_exits].next;
+}
+
+/* Start a life, with registers that tell it from any other. */
+static void start(struct nc_test *t, enum nc_where where, u64 life)
+{
+	int i;
+
+	if (where == NC_AT_INSN)
+		set_pc(t, where);
+	else
+		t->want.pc = nc_arch_guest_pc(t, other_next(t->exit));
+	for (i = 0; i < NC_NR_GPRS; i++)
+		t->want.gpr[i] = nc_gpr_names[i] ? life << 48 | i : 0;
+	t->want.gpr[nc_mark_gpr] = 0;
+	nc_arch_init_regs(t);
+
+	if (where == NC_AT_INSN && t->exit->setup_vcpu)
+		t->exit->setup_vcpu(t);
+	nc_arch_set_regs(t->vcpu, &t->want);
+	t->start = t->want;
+
+	set_answer(t, ANSWER);
+	memset(t->device, 0, sizeof(t->device));
+	memset(t->nr_reads, 0, sizeof(t->nr_reads));
+	memset(t->nr_writes, 0, sizeof(t->nr_writes));
+}
+
+static void create(struct nc_test *t)
+{
+	if (t->exit->create_vm)
+		t->exit->create_vm(t);
+	else
+		nc_arch_create_vm(t);
+	if (t->exit->setup_vm)
+		t->exit->setup_vm(t);
+	if (t->exit->setup_guest)
+		t->exit->setup_guest(t);
+
+	start(t, NC_AT_INSN, OLD_LIFE);
+}
+
+static void check_exit(struct nc_test *t, int part)
+{
+	u32 reason = t->vcpu->run->exit_reason;
+
+	if (t->exit->reason != NC_NO_EXIT)
+		NC_ASSERT(t, reason == t->exit->reason,
+			  "exit reason is %u (%s) instead of %u (%s) in part %d",
+			  reason, exit_reason_str(reason), t->exit->reason,
+			  exit_reason_str(t->exit->reason), part);
+
+	check_flag(t, t->exit->needs_completion, "at the exit");
+
+	if (t->exit->check_exit)
+		t->exit->check_exit(t, part);
+}
+
+static void act(struct nc_test *t, int part)
+{
+	if (t->exit->act)
+		t->exit->act(t, part);
+}
+
+/* Run up to the exit, and leave it open. */
+static void run_to_exit(struct nc_test *t)
+{
+	const struct nc_exit *exit = t->exit;
+
+	if (exit->run)
+		exit->run(t);
+	else
+		vcpu_run(t->vcpu);
+
+	check_exit(t, 0);
+
+	set_pc(t, exit->at_exit == NC_DEFAULT ? NC_AT_INSN : exit->at_exit);
+	if (exit->at_exit == NC_AT_NEXT && exit->expect)
+		exit->expect(t);
+	if (exit->at_exit == NC_ANYWHERE)
+		nc_arch_get_regs(t->vcpu, &t->want);
+	check_regs(t, "at the exit");
+}
+
+/* The largest KVM_REG_SIZE_*. */
+#define NC_REG_MAX_SIZE	256
+
+struct nc_saved_regs {
+	struct kvm_reg_list *list;
+	u8 (*val)[NC_REG_MAX_SIZE];
+};
+
+struct nc_saved_regs *nc_save_reg_list(struct kvm_vcpu *vcpu)
+{
+	struct nc_saved_regs *saved = calloc(1, sizeof(*saved));
+	struct kvm_one_reg reg;
+	int i;
+
+	TEST_ASSERT(saved, "Out of memory");
+	saved->list = vcpu_get_reg_list(vcpu);
+	saved->val = calloc(saved->list->n, NC_REG_MAX_SIZE);
+	TEST_ASSERT(saved->val, "Out of memory");
+
+	for (i = 0; i < saved->list->n; i++) {
+		reg.id = saved->list->reg[i];
+		reg.addr = (u64)saved->val[i];
+		vcpu_ioctl(vcpu, KVM_GET_ONE_REG, &reg);
+	}
+
+	return saved;
+}
+
+void nc_load_reg_list(struct kvm_vcpu *vcpu, struct nc_saved_regs *saved)
+{
+	u8 val[NC_REG_MAX_SIZE];
+	struct kvm_one_reg reg;
+	int i, err;
+
+	for (i = 0; i < saved->list->n; i++) {
+		reg.id = saved->list->reg[i];
+		reg.addr = (u64)saved->val[i];
+		if (!__vcpu_ioctl(vcpu, KVM_SET_ONE_REG, &reg))
+			continue;
+
+		/* E.g. a timer that is off can't be turned off. */
+		err = errno;
+		reg.addr = (u64)val;
+		vcpu_ioctl(vcpu, KVM_GET_ONE_REG, &reg);
+		TEST_ASSERT(!memcmp(val, saved->val[i], KVM_REG_SIZE(reg.id)),
+			    "KVM_SET_ONE_REG of 0x%llx failed, errno: %d", reg.id, err);
+	}
+
+	free(saved->list);
+	free(saved->val);
+	free(saved);
+}
+
+/* Block no signals in KVM_RUN: they stay pending, as they are blocked elsewhere. */
+static void signal_init(struct kvm_vcpu *vcpu)
+{
+	struct {
+		struct kvm_signal_mask mask;
+		u64 sigset;
+	} none = { .mask.len = sizeof(none.sigset) };
+
+	vcpu_ioctl(vcpu, KVM_SET_SIGNAL_MASK, &none.mask);
+}
+
+int nc_run_with_signal(struct kvm_vcpu *vcpu)
+{
+	sigset_t set;
+	int ret, err, sig;
+
+	signal_init(vcpu);
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+
+	pthread_kill(pthread_self(), SIGUSR1);
+	ret = __vcpu_run(vcpu);
+	err = errno;
+	sigwait(&set, &sig);
+
+	TEST_ASSERT(!ret || (ret == -1 && err == EINTR),
+		    "KVM_RUN with a signal pending, rc: %i, errno: %i", ret, err);
+	return ret;
+}
+
+static void *signal_thread(void *arg)
+{
+	usleep(1000);
+	pthread_kill(*(pthread_t *)arg, SIGUSR1);
+	return NULL;
+}
+
+#define MAX_NR_SLEEPS	1000
+
+void nc_run_sleep(struct nc_test *t)
+{
+	u64 next = nc_arch_guest_pc(t, t->exit->next);
+	pthread_t thread, self = pthread_self();
+	struct nc_regs regs;
+	int i, sig, ret;
+	sigset_t set;
+
+	signal_init(t->vcpu);
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+
+	/* Once more if the signal was too early, i.e. came before the instruction. */
+	for (i = 0; i < MAX_NR_SLEEPS; i++) {
+		pthread_create(&thread, NULL, signal_thread, &self);
+		ret = __vcpu_run(t->vcpu);
+		NC_ASSERT(t, ret == -1 && errno == EINTR,
+			  "KVM_RUN with a signal, rc: %i, errno: %i", ret, errno);
+		pthread_join(thread, NULL);
+		sigwait(&set, &sig);
+
+		nc_arch_get_regs(t->vcpu, &regs);
+		if (regs.pc == next)
+			return;
+	}
+	NC_ASSERT(t, false, "the vCPU doesn't get to sleep");
+}
+
+typedef int (*reenter_t)(struct kvm_vcpu *vcpu);
+
+/* Act on the exit, and have KVM complete it, the hard way. */
+static void complete(struct nc_test *t, reenter_t reenter)
+{
+	int part, nr_parts = t->exit->nr_parts ?: 1;
+
+	for (part = 0; ; part++) {
+		act(t, part);
+		if (reenter(t->vcpu))
+			break;
+
+		NC_ASSERT(t, part + 1 < nr_parts, "more than %d parts", nr_parts);
+		check_exit(t, part + 1);
+	}
+	NC_ASSERT(t, part + 1 == nr_parts, "%d instead of %d parts", part + 1, nr_parts);
+}
+
+struct handle_arg {
+	struct nc_test *t;
+	int part;
+};
+
+static void handle_part(struct kvm_vcpu *vcpu, void *arg)
+{
+	struct handle_arg *h = arg;
+
+	check_exit(h->t, ++h->part);
+	act(h->t, h->part);
+}
+
+/* The same as VMMs ought to do it, i.e. as long as the flag is set. */
+static void complete_by_flag(struct nc_test *t)
+{
+	int nr, nr_parts = t->exit->nr_parts ?: 1;
+	struct handle_arg arg = { .t = t };
+
+	act(t, 0);
+	nr = 1 + vcpu_run_complete_exit_parts(t->vcpu, handle_part, &arg);
+	NC_ASSERT(t, nr == nr_parts, "%d instead of %d parts", nr, nr_parts);
+}
+
+static void check_complete(struct nc_test *t)
+{
+	if (t->exit->needs_completion) {
+		set_pc(t, t->exit->at_end == NC_DEFAULT ? NC_AT_NEXT : t->exit->at_end);
+		if (t->exit->expect)
+			t->exit->expect(t);
+	}
+
+	check_flag(t, false, "although the exit is complete");
+	check_regs(t, "after completion");
+}
+
+/* Pretend that the exit has just happened, and answer something else. */
+static void complete_again(struct nc_test *t, const struct kvm_run *open,
+			   reenter_t reenter)
+{
+	struct nc_test saved = *t;
+
+	*t->vcpu->run = *open;
+	set_answer(t, STALE_ANSWER);
+	act(t, 0);
+	t->vcpu->run->exit_reason = open->exit_reason;
+
+	NC_ASSERT(t, reenter(t->vcpu), "KVM_RUN has exited although the exit is complete");
+
+	*t = saved;
+	check_flag(t, false, "after another KVM_RUN");
+	check_regs(t, "after another KVM_RUN");
+}
+
+/* Run up to the report: nothing is skipped, and nothing happens twice. */
+static void run_to_report(struct nc_test *t, int nr_more)
+{
+	u32 reason;
+	int i;
+
+	for (i = 0; ; i++) {
+		vcpu_run(t->vcpu);
+		if (nc_arch_is_report(t->vcpu))
+			break;
+
+		reason = t->vcpu->run->exit_reason;
+		NC_ASSERT(t, i < nr_more, "unexpected exit %u (%s) behind the completed one",
+			  reason, exit_reason_str(reason));
+		act(t, i);
+	}
+	NC_ASSERT(t, i == nr_more, "%d instead of %d exits behind the completed one",
+		  i, nr_more);
+}
+
+static void check_report(struct nc_test *t)
+{
+	struct nc_regs got;
+
+	nc_arch_get_regs(t->vcpu, &got);
+	NC_ASSERT(t, got.gpr[nc_mark_gpr] == nc_all_marks,
+		  "skipped instructions, marks are 0x%lx instead of 0x%lx",
+		  got.gpr[nc_mark_gpr], nc_all_marks);
+	check_gprs(t, &got, BIT_ULL(nc_mark_gpr) | nc_report_gprs, "at the report");
+	vcpu_run_complete_exit(t->vcpu);
+}
+
+/* Let the guest go on behind the exit. */
+static void go_on(struct nc_test *t)
+{
+	if (t->exit->resume) {
+		t->exit->resume(t);
+		nc_arch_get_regs(t->vcpu, &t->want);
+	}
+
+	run_to_report(t, t->exit->nr_more);
+	if (t->exit->expect_more)
+		t->exit->expect_more(t);
+	check_report(t);
+	if (t->exit->check && !t->lost)
+		t->exit->check(t);
+}
+
+static void nc_complete(struct nc_test *t, reenter_t reenter)
+{
+	struct kvm_run open;
+
+	create(t);
+	run_to_exit(t);
+	open = *t->vcpu->run;
+
+	complete(t, reenter);
+	check_complete(t);
+	complete_again(t, &open, reenter);
+	go_on(t);
+}
+
+static void nc_save(struct nc_test *t)
+{
+	create(t);
+	run_to_exit(t);
+
+	complete_by_flag(t);
+	check_complete(t);
+
+	nc_arch_migrate(t);
+	check_regs(t, "after migration");
+	go_on(t);
+}
+
+/* Whether an open exit is repeated if it gets lost, or the vCPU just goes on. */
+static bool nc_replays(const struct nc_exit *exit)
+{
+	return exit->needs_completion &&
+	       (exit->at_exit == NC_DEFAULT || exit->at_exit == NC_AT_INSN);
+}
+
+static void nc_save_open(struct nc_test *t)
+{
+	create(t);
+	run_to_exit(t);
+	if (!nc_replays(t->exit))
+		act(t, 0);
+
+	nc_arch_migrate(t);
+	check_flag(t, false, "although the vCPU has never run");
+	check_regs(t, "after migration");
+
+	if (nc_replays(t->exit)) {
+		/* The same exit, now to be completed. */
+		run_to_exit(t);
+		complete(t, __vcpu_run_immediate_exit);
+		check_complete(t);
+	} else if (t->exit->needs_completion) {
+		/* Other parts are gone, and so is what completion would do. */
+		t->lost = t->exit->nr_parts > 1 || t->exit->late_answer;
+	}
+	go_on(t);
+}
+
+bool nc_mp_state_reset(struct kvm_vcpu *vcpu)
+{
+#ifdef KVM_CAP_MP_STATE_RESET
+	struct kvm_mp_state mp_state = { .mp_state = KVM_MP_STATE_RESET };
+
+	if (kvm_has_cap(KVM_CAP_MP_STATE_RESET)) {
+		vcpu_mp_state_set(vcpu, &mp_state);
+		return true;
+	}
+#endif
+	return false;
+}
+
+void nc_check_reset(struct nc_test *t)
+{
+	check_flag(t, false, "although the vCPU was reset");
+}
+
+static void nc_reset(struct nc_test *t)
+{
+	const char *why;
+
+	create(t);
+	run_to_exit(t);
+	set_answer(t, STALE_ANSWER);
+	act(t, 0);
+
+	why = nc_arch_reset(t);
+	if (why)
+		skip("%s", why);
+	check_flag(t, false, "although the vCPU was reset");
+
+	if (t->exit->resume)
+		t->exit->resume(t);
+
+	/* The vCPU starts where it is told to, and with what it is told to. */
+	start(t, NC_AT_NEXT, NEW_LIFE);
+	NC_ASSERT(t, __vcpu_run_immediate_exit(t->vcpu), "KVM_RUN has exited after the reset");
+	check_flag(t, false, "after the reset");
+	check_regs(t, "after the reset");
+	run_to_report(t, 0);
+	check_report(t);
+
+	/* The same exit happens, and is completed, as ever. */
+	start(t, NC_AT_INSN, NEW_LIFE);
+	run_to_exit(t);
+	complete(t, __vcpu_run_immediate_exit);
+	check_complete(t);
+	go_on(t);
+}
+
+static const char * const procedures[NC_NR_PROCEDURES] = {
+	[NC_IMMEDIATE_EXIT]	= "immediate_exit",
+	[NC_SIGNAL]		= "signal",
+	[NC_SAVE]		= "save",
+	[NC_SAVE_OPEN]		= "save open",
+	[NC_RESET]		= "reset",
+};
+
+static void do_procedure(const struct nc_exit *exit, enum nc_procedure procedure)
+{
+	struct nc_test t = {
+		.exit = exit,
+		.procedure = procedures[procedure],
+	};
+	const char *why = exit->skip[procedure];
+
+	if (!why && exit->unavailable)
+		why = exit->unavailable();
+	if (why)
+		skip("%s", why);
+
+	switch (procedure) {
+	case NC_IMMEDIATE_EXIT:
+		nc_complete(&t, __vcpu_run_immediate_exit);
+		break;
+	case NC_SIGNAL:
+		nc_complete(&t, nc_run_with_signal);
+		break;
+	case NC_SAVE:
+		nc_save(&t);
+		break;
+	case NC_SAVE_OPEN:
+		nc_save_open(&t);
+		break;
+	case NC_RESET:
+		nc_reset(&t);
+		break;
+	default:
+		TEST_FAIL("Unknown procedure");
+	}
+}
+
+/* ---- nothing but KVM_RUN and resets ---- */
+
+static const struct {
+	const char *name;
+	unsigned long nr;
+} all_ioctls[] = {
+#define KVM_IOCTL(x) { #x, x },
+#include "ioctls.inc"
+#undef KVM_IOCTL
+};
+
+static const u16 flags_values[] = { 0, 0xffff };
+
+static void check_ioctl(struct nc_test *t, const char *name, u16 flags)
+{
+	NC_ASSERT(t, t->vcpu->run->flags == flags,
+		  "%s changes kvm_run.flags from 0x%x to 0x%x", name, flags,
+		  t->vcpu->run->flags);
+}
+
+/* The exit is what it was after all that userspace may do to a vCPU. */
+static void test_ioctls(const struct nc_exit *exit)
+{
+	struct nc_test t = { .exit = exit, .procedure = "ioctls" };
+	struct kvm_run open;
+	const char *why;
+	int i, j;
+
+	why = exit->unavailable ? exit->unavailable() : NULL;
+	if (why)
+		skip("%s", why);
+
+	create(&t);
+	run_to_exit(&t);
+	open = *t.vcpu->run;
+
+	for (i = 0; i < nr_nc_ioctls; i++) {
+		for (j = 0; j < ARRAY_SIZE(flags_values); j++) {
+			t.vcpu->run->flags = flags_values[j];
+			nc_ioctls[i].func(t.vcpu);
+			check_ioctl(&t, nc_ioctls[i].name, flags_values[j]);
+		}
+	}
+
+	*t.vcpu->run = open;
+	check_regs(&t, "after ioctls");
+	complete(&t, __vcpu_run_immediate_exit);
+	check_complete(&t);
+	go_on(&t);
+}
+
+/* Whatever the ioctls do to the vCPU when their argument is nothing but zeroes. */
+static void test_all_ioctls(const struct nc_exit *exit)
+{
+	struct nc_test t = { .exit = exit, .procedure = "all ioctls" };
+	static u8 zeroes[64 * 1024];
+	int i, j, nr = 0, ret;
+
+	create(&t);
+	run_to_exit(&t);
+
+	for (i = 0; i < ARRAY_SIZE(all_ioctls); i++) {
+		if (all_ioctls[i].nr == KVM_RUN)
+			continue;
+
+		for (j = 0; j < ARRAY_SIZE(flags_values); j++) {
+			memset(zeroes, 0, sizeof(zeroes));
+			t.vcpu->run->flags = flags_values[j];
+			ret = ioctl(t.vcpu->fd, all_ioctls[i].nr, zeroes);
+			check_ioctl(&t, all_ioctls[i].name, flags_values[j]);
+		}
+		nr += !ret || (errno != ENOTTY && errno != EINVAL);
+	}
+
+	snprintf(message, MESSAGE_SIZE, "%d of %zu ioctls are known to the vCPU",
+		 nr, ARRAY_SIZE(all_ioctls));
+}
+
+/* ---- garbage in kvm_run ---- */
+
+static bool garbage_stop;
+
+static bool in_hole(u32 offset)
+{
+	int i;
+
+	for (i = 0; i < nr_nc_arch_garbage_holes; i++) {
+		if (offset - nc_arch_garbage_holes[i].offset <
+		    nc_arch_garbage_holes[i].size)
+			return true;
+	}
+
+	return false;
+}
+
+/* Up to the end of the union that tells about the exit. */
+#define NR_GARBAGE_BYTES \
+	(offsetof(struct kvm_run, padding) + sizeof(((struct kvm_run *)NULL)->padding))
+
+static void *garbage_thread(void *arg)
+{
+	struct guest_random_state random = new_guest_random_state(guest_random_seed);
+	struct kvm_vcpu *vcpu = arg;
+	u8 *run = (u8 *)vcpu->run;
+	u32 i, val, pattern;
+
+	while (!READ_ONCE(garbage_stop)) {
+		val = guest_random_u32(&random);
+
+		/* Huge and small numbers in all that KVM may look at. */
+		pattern = val & BIT(0) ? val : val & 0x0f0f0f0f;
+		for (i = 0; i < NR_GARBAGE_BYTES; i++) {
+			/* Don't keep the guest from running. */
+			if (i == offsetof(struct kvm_run, immediate_exit) && val >> 26)
+				continue;
+			if (!in_hole(i))
+				WRITE_ONCE(run[i], pattern >> (8 * (i % 4)));
+		}
+
+		/* And in the rest, for all there may be in the future. */
+		i = val % getpagesize();
+		if (i >= NR_GARBAGE_BYTES && !in_hole(i))
+			WRITE_ONCE(run[i], val >> 16);
+	}
+
+	return NULL;
+}
+
+/* 1 if all the exits of the reason need to be completed, 0 if none, otherwise -1. */
+static int reason_needs_completion(u32 reason)
+{
+	int i, needs = -1;
+
+	for (i = 0; i < nr_nc_exits; i++) {
+		if (nc_exits[i].reason != reason)
+			continue;
+		if (needs != -1 && needs != nc_exits[i].needs_completion)
+			return -1;
+		needs = nc_exits[i].needs_completion;
+	}
+
+	return needs;
+}
+
+static void check_garbage_sum(struct nc_test *t)
+{
+	u64 i, sum = 0;
+
+	sync_global_from_guest(t->vm, nc_garbage_sum);
+	for (i = 0; i < nc_garbage_sum.nr; i++)
+		sum = NC_GARBAGE_NEXT(sum, i);
+
+	TEST_ASSERT(sum == nc_garbage_sum.sum,
+		    "The guest's sum is 0x%lx instead of 0x%lx after %lu iterations",
+		    nc_garbage_sum.sum, sum, nc_garbage_sum.nr);
+}
+
+#define NR_GARBAGE_RUNS		2000
+#define NR_CLEAN_RUNS		100
+
+static void test_garbage(void)
+{
+	int i, ret, needs, nr_eintr = 0, nr_set = 0;
+	struct nc_test t = { .procedure = "garbage" };
+	struct kvm_run *run;
+	pthread_t thread;
+	u64 nr;
+
+	nc_arch_create_garbage_vm(&t);
+	run = t.vcpu->run;
+
+	pthread_create(&thread, NULL, garbage_thread, t.vcpu);
+	for (i = 0; i < NR_GARBAGE_RUNS; i++) {
+		/* Once it is set, it stays set for some time. */
+		if (i % 8)
+			run->immediate_exit = 0;
+		ret = __vcpu_run(t.vcpu);
+		TEST_ASSERT(!ret || errno == EINTR, KVM_IOCTL_ERROR(KVM_RUN, ret));
+		nr_eintr += !!ret;
+	}
+	WRITE_ONCE(garbage_stop, true);
+	pthread_join(thread, NULL);
+
+	/* Back to normal, from one KVM_RUN to the next. */
+	for (i = 0; !__vcpu_run_immediate_exit(t.vcpu); i++)
+		TEST_ASSERT(i < 16, "The last exit has too many parts");
+	if (has_cap)
+		TEST_ASSERT(!vcpu_needs_completion(t.vcpu),
+			    "KVM_RUN_NEEDS_COMPLETION is set after completion");
+
+	sync_global_from_guest(t.vm, nc_garbage_sum);
+	nr = nc_garbage_sum.nr;
+	TEST_ASSERT(nr, "The guest hasn't got anywhere, KVM_RUN failed %d times", nr_eintr);
+
+	for (i = 0; i < NR_CLEAN_RUNS; i++) {
+		vcpu_run(t.vcpu);
+		needs = reason_needs_completion(run->exit_reason);
+		if (has_cap && needs >= 0)
+			TEST_ASSERT_EQ(vcpu_needs_completion(t.vcpu), needs);
+		nr_set += vcpu_needs_completion(t.vcpu);
+		check_garbage_sum(&t);
+	}
+	TEST_ASSERT(nc_garbage_sum.nr > nr, "The guest is stuck");
+	TEST_ASSERT(!has_cap || nr_set, "No exit needs to be completed");
+
+	snprintf(message, MESSAGE_SIZE, "%lu iterations, EINTR %d times in %d",
+		 nr, nr_eintr, NR_GARBAGE_RUNS);
+}
+
+/* ---- the list is complete ---- */
+
+static bool test_list(void)
+{
+	bool ok = true, found;
+	const char *why;
+	int i, j;
+
+	static const struct {
+		u32 reason;
+		const char *name;
+	} reasons[] = {
+#define KVM_EXIT_REASON(x) { KVM_EXIT_##x, #x },
+#include "exit_reasons.inc"
+#undef KVM_EXIT_REASON
+	};
+
+	for (i = 0; i < ARRAY_SIZE(reasons); i++) {
+		found = false;
+		for (j = 0; j < nr_nc_exits && !found; j++)
+			found = nc_exits[j].reason == reasons[i].reason;
+
+		why = NULL;
+		for (j = 0; j < nr_nc_absent_exits; j++) {
+			if (nc_absent_exits[j].reason == reasons[i].reason)
+				why = nc_absent_exits[j].why;
+		}
+
+		if (why && !found)
+			ksft_print_msg("%2u %-18s not produced: %s\n", reasons[i].reason,
+				       reasons[i].name, why);
+		else if (!why && found)
+			ksft_print_msg("%2u %-18s produced\n", reasons[i].reason,
+				       reasons[i].name);
+		else
+			ksft_print_msg("%2u %-18s is %s\n", reasons[i].reason, reasons[i].name,
+				       why ? "both produced and absent" : "MISSING in the list");
+		ok &= !!why != found;
+	}
+
+	return ok;
+}
+
+/* ---- the matrix ---- */
+
+enum { PASS, FAIL, SKIP };
+
+/*
+ * What can be done with an exit is done by child processes: a failure is not the
+ * end of the others, and there are resources for more than one at a time.
+ */
+#define CHILD_TIMEOUT	100
+
+enum { SLOT_IOCTLS = NC_NR_PROCEDURES, NR_SLOTS };
+
+static pid_t start_child(int slot, void (*func)(const struct nc_exit *),
+			 const struct nc_exit *exit_)
+{
+	pid_t pid;
+
+	message = messages[slot];
+	message[0] = '\0';
+	fflush(NULL);
+
+	pid = fork();
+	TEST_ASSERT(pid >= 0, "fork() failed, errno: %d", errno);
+	if (!pid) {
+		alarm(CHILD_TIMEOUT);
+		if (func)
+			func(exit_);
+		else
+			do_procedure(exit_, slot);
+		exit(KSFT_PASS);
+	}
+
+	return pid;
+}
+
+static int wait_child(int slot, pid_t pid)
+{
+	int status;
+
+	message = messages[slot];
+	TEST_ASSERT_EQ(waitpid(pid, &status, 0), pid);
+
+	if (WIFEXITED(status) && WEXITSTATUS(status) == KSFT_SKIP)
+		return SKIP;
+
+	return WIFEXITED(status) && !WEXITSTATUS(status) ? PASS : FAIL;
+}
+
+static int run_child(void (*func)(const struct nc_exit *), const struct nc_exit *exit)
+{
+	return wait_child(0, start_child(0, func, exit));
+}
+
+static void __printf(2, 3) report(int result, const char *fmt, ...)
+{
+	char name[MESSAGE_SIZE];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(name, sizeof(name), fmt, ap);
+	va_end(ap);
+
+	switch (result) {
+	case PASS:
+		ksft_test_result_pass("%s%s%s\n", name, message[0] ? ": " : "", message);
+		break;
+	case SKIP:
+		ksft_test_result_skip("%s: %s\n", name, message);
+		break;
+	default:
+		ksft_test_result_fail("%s\n", name);
+	}
+}
+
+static void garbage_child(const struct nc_exit *exit)
+{
+	test_garbage();
+}
+
+static const char *result_str(const struct nc_exit *exit, int procedure, int result)
+{
+	switch (result) {
+	case PASS:
+		if (procedure != NC_SAVE_OPEN || !exit->needs_completion)
+			return "ok";
+		return nc_replays(exit) ? "ok, replays" : "ok, moved on";
+	case SKIP:
+		return "-";
+	default:
+		return "FAIL";
+	}
+}
+
+/* Whether this is the first exit for its reason, of those that may be open. */
+static bool is_first(const struct nc_exit *exit)
+{
+	const struct nc_exit *other;
+
+	for (other = nc_exits; other < exit; other++) {
+		if (other->reason == exit->reason && other->needs_completion)
+			return false;
+	}
+
+	return exit->needs_completion;
+}
+
+/* The row of an exit. */
+static void test_exit(const struct nc_exit *exit, int *results)
+{
+	bool ioctls = is_first(exit);
+	pid_t pids[NR_SLOTS];
+	int i;
+
+	for (i = 0; i < NC_NR_PROCEDURES; i++)
+		pids[i] = start_child(i, NULL, exit);
+	if (ioctls)
+		pids[i] = start_child(i, test_ioctls, exit);
+
+	for (i = 0; i < NC_NR_PROCEDURES; i++) {
+		results[i] = wait_child(i, pids[i]);
+		report(results[i], "%s, %s", exit->name, procedures[i]);
+	}
+	if (ioctls)
+		report(wait_child(i, pids[i]), "%s, ioctls", exit->name);
+}
+
+int main(int argc, char **argv)
+{
+	int (*results)[NC_NR_PROCEDURES];
+	int i, p, nr_ioctls = 0;
+	sigset_t set;
+
+	messages = mmap(NULL, NR_SLOTS * sizeof(*messages), PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	results = calloc(nr_nc_exits, sizeof(*results));
+	TEST_ASSERT(messages != MAP_FAILED && results, "Out of memory");
+	message = messages[0];
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+
+	has_cap = kvm_has_cap(KVM_CAP_NEEDS_COMPLETION);
+
+	ksft_print_header();
+	if (!has_cap)
+		ksft_print_msg("No KVM_CAP_NEEDS_COMPLETION, the flag is not tested\n");
+
+	/* Exits by their names, e.g. to look at a failure. */
+	if (argc > 1) {
+		for (i = 0; i < nr_nc_exits; i++) {
+			for (p = 1; p < argc; p++) {
+				if (!strcmp(argv[p], nc_exits[i].name))
+					test_exit(&nc_exits[i], results[i]);
+			}
+		}
+		ksft_print_cnts();
+		return ksft_get_fail_cnt() ? KSFT_FAIL : KSFT_PASS;
+	}
+
+	for (i = 0; i < nr_nc_exits; i++)
+		nr_ioctls += is_first(&nc_exits[i]);
+	ksft_set_plan(1 + nr_nc_exits * NC_NR_PROCEDURES + nr_ioctls + 2);
+
+	report(test_list() ? PASS : FAIL, "all exit reasons are in the list");
+
+	for (i = 0; i < nr_nc_exits; i++)
+		test_exit(&nc_exits[i], results[i]);
+
+	for (i = 0; !nc_exits[i].needs_completion; i++)
+		;
+	report(run_child(test_all_ioctls, &nc_exits[i]), "all ioctls");
+	report(run_child(garbage_child, NULL), "garbage in kvm_run");
+
+	ksft_print_msg("%-18s %-15s %-5s", "exit", "reason", "flag");
+	for (p = 0; p < NC_NR_PROCEDURES; p++)
+		printf(" %-14s", procedures[p]);
+	printf("\n");
+	for (i = 0; i < nr_nc_exits; i++) {
+		ksft_print_msg("%-18s %-15s %-5s", nc_exits[i].name,
+			       nc_exits[i].reason == NC_NO_EXIT ? "-" :
+			       exit_reason_str(nc_exits[i].reason),
+			       !has_cap ? "?" : nc_exits[i].needs_completion ? "set" : "clear");
+		for (p = 0; p < NC_NR_PROCEDURES; p++)
+			printf(" %-14s", result_str(&nc_exits[i], p, results[i][p]));
+		printf("\n");
+	}
+
+	ksft_finished();
+}

@@ -1,0 +1,1028 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The x86 part of vcpu_reset_test: what a vCPU can be reset from
+ */
+#include <asm/kvm_para.h>
+#include <asm/pvclock-abi.h>
+#include <linux/bits.h>
+
+#include "apic.h"
+#include "hyperv.h"
+#include "mce.h"
+#include "processor.h"
+#include "smm.h"
+#include "svm_util.h"
+#include "vcpu_reset_test.h"
+#include "vmx.h"
+
+/* A VM whose local APICs are userspace's. */
+#define NO_IRQCHIP		RESET_ARCH_FLAG
+
+/* Hypercalls are KVM's, not Xen's. */
+#define NO_XEN			RESET_ARCH_FLAG2
+
+/* Not backed by memory, i.e. guest accesses are MMIO. */
+#define MMIO_GPA		0xd0000000ul
+#define PIO_PORT		0x2000
+
+#define SMRAM_GPA		0x1000000
+#define RESET_VECTOR_GPA	0xfffff000
+#define RESET_VECTOR_SLOT	10
+#define RESET_VECTOR_PORT	0x42
+
+#define MCG_STATUS_MCIP	BIT_ULL(2)
+
+#define MSR_NON_EXISTENT	0x474f4f00
+#define XEN_HYPERCALL_MSR	0x40000200
+
+#define MTRRphysBase_MSR(reg)	(0x200 + 2 * (reg))
+#define MTRRphysMask_MSR(reg)	(0x200 + 2 * (reg) + 1)
+
+#define UCODE_REV		0x0123456700000000ull
+
+static bool guest_has_apic;
+
+/* A page for the second life to pass to KVM. */
+static gva_t guest_pv_gva;
+static gpa_t guest_pv_gpa;
+
+/* For L2 */
+static u8 guest_l2_stack[1024] __aligned(16);
+
+/* ---- The vCPU and its configuration ------------------------------------- */
+
+void arch_requirements(void)
+{
+	TEST_REQUIRE(kvm_has_cap(KVM_CAP_SREGS2));
+	TEST_REQUIRE(kvm_has_cap(KVM_CAP_X86_TRIPLE_FAULT_EVENT));
+	TEST_REQUIRE(kvm_has_cap(KVM_CAP_EXCEPTION_PAYLOAD));
+}
+
+static struct kvm_vm *create_vm_without_irqchip(u64 nr_pages)
+{
+	struct kvm_vm *vm = vm_create_barebones();
+	struct userspace_mem_region *slot0;
+	int i;
+
+	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, 0, 0, nr_pages, 0);
+	for (i = 0; i < NR_MEM_REGIONS; i++)
+		vm->memslots[i] = 0;
+
+	kvm_vm_elf_load(vm, program_invocation_name);
+	slot0 = memslot2region(vm, 0);
+	ucall_init(vm, slot0->region.guest_phys_addr + slot0->region.memory_size);
+	vm->arch.gdt = vm_alloc_page(vm);
+	vm->arch.tss = vm_alloc_page(vm);
+	vm->arch.idt = vm_alloc_page(vm);
+
+	return vm;
+}
+
+static void enable_xen(struct kvm_vm *vm)
+{
+	int flags = kvm_check_cap(KVM_CAP_XEN_HVM);
+	struct kvm_xen_hvm_config config = {
+		.flags = KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL |
+			 (flags & KVM_XEN_HVM_CONFIG_EVTCHN_SEND),
+		.msr = XEN_HYPERCALL_MSR,
+	};
+	struct kvm_xen_hvm_attr attr = {
+		.type = KVM_XEN_ATTR_TYPE_LONG_MODE,
+		.u.long_mode = 1,
+	};
+
+	if (!(flags & KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL))
+		return;
+
+	vm_ioctl(vm, KVM_XEN_HVM_CONFIG, &config);
+	vm_ioctl(vm, KVM_XEN_HVM_SET_ATTR, &attr);
+}
+
+struct kvm_vm *arch_vm_create(struct reset_env *env, u32 nr_vcpus)
+{
+	u64 nr_pages = env->c->flags & RESET_DIRTY_RING ? 2048 : 256;
+	bool has_apic = !(env->c->flags & NO_IRQCHIP);
+	struct kvm_vm *vm;
+
+	if (has_apic)
+		vm = __vm_create(VM_SHAPE_DEFAULT, nr_vcpus, nr_pages);
+	else
+		vm = create_vm_without_irqchip(4096);
+
+	vm_enable_cap(vm, KVM_CAP_EXCEPTION_PAYLOAD, 1);
+	vm_enable_cap(vm, KVM_CAP_X86_TRIPLE_FAULT_EVENT, 1);
+	if (vm_check_cap(vm, KVM_CAP_EXIT_HYPERCALL))
+		vm_enable_cap(vm, KVM_CAP_EXIT_HYPERCALL,
+			      BIT_ULL(KVM_HC_MAP_GPA_RANGE));
+	if (!(env->c->flags & NO_XEN))
+		enable_xen(vm);
+	write_guest_global(vm, guest_has_apic, has_apic);
+
+	return vm;
+}
+
+/* KVM's features, Hyper-V's features, and Xen by other means. */
+static const struct kvm_cpuid2 *full_cpuid(void)
+{
+	static struct kvm_cpuid2 *full;
+	const struct kvm_cpuid2 *kvm, *hv;
+	struct kvm_cpuid_entry2 *e;
+	int i;
+
+	if (full)
+		return full;
+
+	kvm = kvm_get_supported_cpuid();
+	hv = kvm_get_supported_hv_cpuid();
+	full = allocate_kvm_cpuid2(kvm->nent + hv->nent);
+	full->nent = 0;
+
+	for (i = 0; i < kvm->nent; i++) {
+		e = &full->entries[full->nent++];
+		*e = kvm->entries[i];
+		/* Make place for Hyper-V. */
+		if (e->function >= KVM_CPUID_SIGNATURE &&
+		    e->function < KVM_CPUID_SIGNATURE + 0x100)
+			e->function += 0x100;
+		if (e->function == KVM_CPUID_SIGNATURE + 0x100)
+			e->eax = KVM_CPUID_SIGNATURE + 0x101;
+	}
+
+	for (i = 0; i < hv->nent; i++)
+		full->entries[full->nent++] = hv->entries[i];
+
+	return full;
+}
+
+static bool kvm_has_feature_msr(u32 index)
+{
+	const struct kvm_msr_list *list = kvm_get_feature_msr_index_list();
+	int i;
+
+	for (i = 0; i < list->nmsrs; i++) {
+		if (list->indices[i] == index)
+			return true;
+	}
+
+	return false;
+}
+
+struct kvm_vcpu *arch_vcpu_create(struct reset_env *env, u32 id)
+{
+	struct kvm_vcpu *vcpu = __vm_vcpu_add(env->vm, id);
+	struct kvm_enable_cap synic = { .cap = KVM_CAP_HYPERV_SYNIC2 };
+	u64 mcg_cap;
+
+	vcpu_init_cpuid(vcpu, full_cpuid());
+
+	if (!(env->c->flags & NO_IRQCHIP) &&
+	    vm_check_cap(env->vm, KVM_CAP_HYPERV_SYNIC2))
+		vcpu_ioctl(vcpu, KVM_ENABLE_CAP, &synic);
+
+	kvm_ioctl(env->vm->kvm_fd, KVM_X86_GET_MCE_CAP_SUPPORTED, &mcg_cap);
+	mcg_cap |= KVM_MAX_MCE_BANKS;
+	vcpu_ioctl(vcpu, KVM_X86_SETUP_MCE, &mcg_cap);
+
+	/* Values that are nobody's default. */
+	vcpu_set_msr(vcpu, MSR_IA32_UCODE_REV, UCODE_REV);
+	if (kvm_has_feature_msr(MSR_AMD64_DE_CFG))
+		vcpu_set_msr(vcpu, MSR_AMD64_DE_CFG,
+			     kvm_get_feature_msr(MSR_AMD64_DE_CFG));
+
+	return vcpu;
+}
+
+void arch_vm_finalize(struct reset_env *env)
+{
+	gva_t gva = vm_alloc_page(env->vm);
+
+	write_guest_global(env->vm, guest_pv_gva, gva);
+	write_guest_global(env->vm, guest_pv_gpa, addr_gva2gpa(env->vm, gva));
+}
+
+void arch_vm_free(struct reset_env *env)
+{
+}
+
+void arch_boot(struct reset_env *env, struct kvm_vcpu *vcpu, gva_t stack,
+	       void *guest_code, u64 arg)
+{
+	struct kvm_sregs sregs, helper_sregs;
+	struct kvm_regs regs = {};
+	struct kvm_xcrs xcrs;
+
+	vcpu_sregs_get(vcpu, &sregs);
+	vcpu_sregs_get(env->helper, &helper_sregs);
+	helper_sregs.apic_base = sregs.apic_base;
+	/* The helper may have run, which shows some constant bits. */
+	helper_sregs.cr0 |= X86_CR0_ET;
+	helper_sregs.cr8 = 0;
+	memset(helper_sregs.interrupt_bitmap, 0, sizeof(sregs.interrupt_bitmap));
+	vcpu_sregs_set(vcpu, &helper_sregs);
+
+	if (kvm_cpu_has(X86_FEATURE_XSAVE)) {
+		vcpu_xcrs_get(env->helper, &xcrs);
+		vcpu_xcrs_set(vcpu, &xcrs);
+	}
+
+	regs.rip = (u64)guest_code;
+	regs.rflags = X86_EFLAGS_FIXED;
+	regs.rsp = stack - 8;
+	regs.rdi = arg;
+	vcpu_regs_set(vcpu, &regs);
+
+	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+}
+
+void arch_remap(struct reset_env *env, gva_t gva, gpa_t gpa)
+{
+	u64 *pte = vm_get_pte(env->vm, gva);
+
+	*pte = (*pte & ~GENMASK_ULL(51, 12)) | gpa;
+}
+
+void arch_copy_vcpu(struct kvm_vcpu *from, struct kvm_vcpu *to)
+{
+	struct kvm_x86_state *state = vcpu_save_state(from);
+
+	vcpu_load_state(to, state);
+	kvm_x86_state_cleanup(state);
+}
+
+/* ---- What the guest does ------------------------------------------------- */
+
+static void guest_fill_fpu(void)
+{
+	u64 pattern[4] = {
+		0x5eed5eed5eed0001ull, 0x5eed5eed5eed0002ull,
+		0x5eed5eed5eed0003ull, 0x5eed5eed5eed0004ull,
+	};
+	u32 mxcsr = 0x1fa5;
+	u16 fcw = 0x0c7f;
+
+	asm volatile("fninit\n\t"
+		     "fldcw %0\n\t"
+		     "fldpi\n\t"
+		     "fldl2e\n\t"
+		     "ldmxcsr %1\n\t"
+		     : : "m" (fcw), "m" (mxcsr));
+
+	if (this_cpu_has(X86_FEATURE_XSAVE) &&
+	    this_cpu_supported_xcr0() & XFEATURE_MASK_YMM)
+		asm volatile("vmovdqu %0, %%ymm0\n\t"
+			     "vmovdqu %0, %%ymm7\n\t"
+			     "vmovdqu %0, %%ymm15\n\t"
+			     : : "m" (pattern) : "xmm0", "xmm7", "xmm15");
+	else
+		asm volatile("movdqu %0, %%xmm0\n\t"
+			     "movdqu %0, %%xmm15\n\t"
+			     : : "m" (pattern) : "xmm0", "xmm15");
+}
+
+static void guest_pv(gpa_t gpa)
+{
+	wrmsr_safe(HV_X64_MSR_SIMP, gpa | 1);
+	wrmsr_safe(HV_X64_MSR_SIEFP, (gpa + PAGE_SIZE) | 1);
+	wrmsr_safe(HV_X64_MSR_SCONTROL, 1);
+	wrmsr_safe(HV_X64_MSR_SINT0 + 2, 0x00020052);
+	/* Auto-enable, one-shot and periodic, to SINT2. */
+	wrmsr_safe(HV_X64_MSR_STIMER0_CONFIG, 0x0002000a);
+	wrmsr_safe(HV_X64_MSR_STIMER0_COUNT, 5000);
+	wrmsr_safe(HV_X64_MSR_VP_ASSIST_PAGE, (gpa + PAGE_SIZE) | 1);
+
+	wrmsr_safe(MSR_KVM_SYSTEM_TIME_NEW, gpa | 1);
+	wrmsr_safe(MSR_KVM_STEAL_TIME, (gpa + 0x40) | 1);
+	wrmsr_safe(MSR_KVM_ASYNC_PF_INT, 0x53);
+	wrmsr_safe(MSR_KVM_ASYNC_PF_EN, (gpa + 0x80) | BIT(3) | 1);
+	wrmsr_safe(MSR_KVM_PV_EOI_EN, (gpa + 0xc0) | 1);
+	wrmsr_safe(MSR_KVM_POLL_CONTROL, 0);
+}
+
+static void guest_msrs(void)
+{
+	wrmsr_safe(MSR_STAR, 0x0123456789abcdefull);
+	wrmsr_safe(MSR_LSTAR, 0x11111000);
+	wrmsr_safe(MSR_CSTAR, 0x22222000);
+	wrmsr_safe(MSR_SYSCALL_MASK, 0x33333);
+	wrmsr_safe(MSR_IA32_SYSENTER_CS, 0x44);
+	wrmsr_safe(MSR_IA32_SYSENTER_ESP, 0x55555555000);
+	wrmsr_safe(MSR_IA32_SYSENTER_EIP, 0x66666666000);
+	wrmsr_safe(MSR_KERNEL_GS_BASE, 0x77777000);
+	wrmsr_safe(MSR_IA32_CR_PAT, 0x0606060606060606ull);
+	wrmsr_safe(MSR_TSC_AUX, 0x88);
+	wrmsr_safe(MSR_MTRRdefType, 0xc06);
+	wrmsr_safe(MTRRphysBase_MSR(0), 0x12345006);
+	wrmsr_safe(MTRRphysMask_MSR(0), 0xfffff800);
+	wrmsr_safe(MSR_MTRRfix64K_00000, 0x0606060606060606ull);
+	wrmsr_safe(MSR_K7_HWCR, BIT(18));
+	wrmsr_safe(MSR_IA32_MC0_CTL, 0);
+	wrmsr_safe(MSR_IA32_MCG_CTL, 0);
+	wrmsr_safe(MSR_IA32_SPEC_CTRL, 1);
+	wrmsr_safe(MSR_IA32_TSC_ADJUST, 0x100000);
+	wrmsr_safe(MSR_VM_HSAVE_PA, 0x100000);
+	wrmsr_safe(MSR_AMD64_DE_CFG, 0);
+	wrmsr_safe(MSR_IA32_XSS, 0);
+	wrmsr_safe(MSR_IA32_DEBUGCTLMSR, 1);
+	wrmsr_safe(MSR_FS_BASE, 0x99999000);
+	wrmsr_safe(MSR_EFER, rdmsr(MSR_EFER) | EFER_SCE);
+}
+
+static void guest_apic(void)
+{
+	x2apic_enable();
+	x2apic_write_reg(APIC_TASKPRI, 0x20);
+	x2apic_write_reg(APIC_LVTTHMR, 0xe2);
+	x2apic_write_reg(APIC_LVTPC, 0xe3);
+	x2apic_write_reg(APIC_LVT0, 0xe4);
+	x2apic_write_reg(APIC_LVT1, 0xe5);
+	x2apic_write_reg(APIC_LVTERR, 0xe6);
+	x2apic_write_reg(APIC_TDCR, 0xb);
+	/* Periodic, and soon. */
+	x2apic_write_reg(APIC_LVTT, 0x000200ef);
+	x2apic_write_reg(APIC_TMICT, 100000);
+	/* One pending, as RFLAGS.IF is clear. */
+	x2apic_write_reg(APIC_SELF_IPI, 0x61);
+}
+
+void arch_guest_first_life(gva_t scratch_gva, gpa_t scratch_gpa)
+{
+	/* Nothing that may fault, as there is no IDT without an APIC either. */
+	if (guest_has_apic) {
+		guest_apic();
+		guest_msrs();
+		guest_pv(scratch_gpa);
+	}
+
+	asm volatile("mov %0, %%cr2" : : "r" (0xaaaaaul));
+	asm volatile("mov %0, %%dr0" : : "r" (0xbbbbb000ul));
+	asm volatile("mov %0, %%dr3" : : "r" (0xccccc000ul));
+	asm volatile("mov %0, %%dr7" : : "r" (0x755ul));
+
+	guest_fill_fpu();
+}
+
+/*
+ * The IDT has no handler for interrupts, any of them is reported as a failure.
+ * Without an APIC of KVM's there is none but for NMIs, and no IDT either.
+ */
+void arch_guest_second_life(void)
+{
+	struct pvclock_vcpu_time_info *clock;
+	u64 start;
+
+	if (!guest_has_apic)
+		return;
+
+	GUEST_ASSERT_EQ(rdmsr(MSR_IA32_APICBASE) &
+			(MSR_IA32_APICBASE_EXTD | MSR_IA32_APICBASE_ENABLE),
+			MSR_IA32_APICBASE_ENABLE);
+
+	x2apic_enable();
+	GUEST_ASSERT_EQ(x2apic_read_reg(APIC_TMCCT), 0);
+
+	asm volatile("sti" : : : "memory");
+	start = rdtsc();
+	while (rdtsc() - start < guest_tsc_khz * 2ull)
+		cpu_relax();
+	asm volatile("cli" : : : "memory");
+
+	/* Nobody has paused this life. */
+	clock = (void *)guest_pv_gva;
+	wrmsr(MSR_KVM_SYSTEM_TIME_NEW, guest_pv_gpa | 1);
+	GUEST_ASSERT(READ_ONCE(clock->version));
+	GUEST_ASSERT_EQ(READ_ONCE(clock->flags) & PVCLOCK_GUEST_STOPPED, 0);
+	wrmsr(MSR_KVM_SYSTEM_TIME_NEW, 0);
+}
+
+/* ---- Exits to leave open ------------------------------------------------- */
+
+static void guest_pio_in(void)
+{
+	asm volatile("inb %%dx, %%al" : : "d" (PIO_PORT) : "rax");
+	GUEST_FAIL("The old life goes on");
+}
+
+static void guest_pio_out(void)
+{
+	asm volatile("outb %%al, %%dx" : : "d" (PIO_PORT), "a" (0));
+	GUEST_FAIL("The old life goes on");
+}
+
+static u8 guest_ins_buffer[64];
+
+static void guest_string_pio_in(void)
+{
+	void *dst = guest_ins_buffer;
+	u64 count = sizeof(guest_ins_buffer);
+
+	asm volatile("cld; rep insb" : "+D" (dst), "+c" (count)
+		     : "d" (PIO_PORT) : "memory");
+	GUEST_FAIL("The old life goes on");
+}
+
+static void guest_string_pio_out(void)
+{
+	void *src = guest_ins_buffer;
+	u64 count = sizeof(guest_ins_buffer);
+
+	asm volatile("cld; rep outsb" : "+S" (src), "+c" (count)
+		     : "d" (PIO_PORT) : "memory");
+	GUEST_FAIL("The old life goes on");
+}
+
+static void guest_mmio_read(void)
+{
+	asm volatile("movq (%0), %%rax" : : "r" (MMIO_GPA) : "rax");
+	GUEST_FAIL("The old life goes on");
+}
+
+static void guest_mmio_write(void)
+{
+	asm volatile("movq %%rax, (%0)" : : "r" (MMIO_GPA), "a" (0));
+	GUEST_FAIL("The old life goes on");
+}
+
+static void guest_mmio_rmw(void)
+{
+	asm volatile("addq $1, (%0)" : : "r" (MMIO_GPA) : "memory");
+	GUEST_FAIL("The old life goes on");
+}
+
+/* Two exits for one instruction, as the access crosses a page. */
+static void guest_mmio_write_split(void)
+{
+	asm volatile("movq %%rax, (%0)"
+		     : : "r" (MMIO_GPA + PAGE_SIZE - 4), "a" (0));
+	GUEST_FAIL("The old life goes on");
+}
+
+static void guest_rdmsr(void)
+{
+	rdmsr(MSR_NON_EXISTENT);
+	GUEST_FAIL("The old life goes on");
+}
+
+static void guest_wrmsr(void)
+{
+	wrmsr(MSR_NON_EXISTENT, 0);
+	GUEST_FAIL("The old life goes on");
+}
+
+static void guest_map_gpa_range(void)
+{
+	__kvm_hypercall_map_gpa_range(0, PAGE_SIZE, KVM_MAP_GPA_RANGE_DECRYPTED);
+	GUEST_FAIL("The old life goes on");
+}
+
+static void guest_hyperv_hypercall(void)
+{
+	u64 status;
+
+	wrmsr(HV_X64_MSR_SCONTROL, 1);
+	__hyperv_hypercall(HVCALL_POST_MESSAGE, 0, 0, &status);
+	GUEST_FAIL("The old life goes on");
+}
+
+static void guest_xen_hypercall(void)
+{
+	/* Not known to KVM, i.e. all of it is for userspace. */
+	__xen_hypercall(18, 0, NULL);
+	GUEST_FAIL("The old life goes on");
+}
+
+static void guest_triple_fault(void)
+{
+	struct desc_ptr idt = {};
+
+	asm volatile("lidt %0; ud2" : : "m" (idt));
+}
+
+static void configure_mmio(struct reset_env *env)
+{
+	virt_map(env->vm, MMIO_GPA, MMIO_GPA, 2);
+}
+
+/* Hypercalls need an identity, which is the VM's. */
+static void configure_hyperv(struct reset_env *env)
+{
+	vcpu_set_msr(env->vcpu, HV_X64_MSR_GUEST_OS_ID, HYPERV_LINUX_OS_ID);
+}
+
+static void configure_msr_exit(struct reset_env *env)
+{
+	vm_enable_cap(env->vm, KVM_CAP_X86_USER_SPACE_MSR,
+		      KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL);
+}
+
+/* Answer the exit, KVM has yet to read what was answered. */
+static void prepare_answered_exit(struct reset_env *env)
+{
+	struct kvm_run *run = env->vcpu->run;
+
+	prepare_open_exit(env);
+
+	switch (run->exit_reason) {
+	case KVM_EXIT_IO:
+		if (run->io.direction == KVM_EXIT_IO_IN)
+			memset((u8 *)run + run->io.data_offset, 0xa5,
+			       run->io.size * run->io.count);
+		break;
+	case KVM_EXIT_MMIO:
+		memset(run->mmio.data, 0xa5, run->mmio.len);
+		break;
+	case KVM_EXIT_X86_RDMSR:
+	case KVM_EXIT_X86_WRMSR:
+		run->msr.data = 0xa5;
+		run->msr.error = 0;
+		break;
+	case KVM_EXIT_HYPERCALL:
+		run->hypercall.ret = 0xa5;
+		break;
+	case KVM_EXIT_HYPERV:
+		run->hyperv.u.hcall.result = 0xa5;
+		break;
+	case KVM_EXIT_XEN:
+		run->xen.u.hcall.result = 0xa5;
+		break;
+	}
+}
+
+/* The second of two exits */
+static void prepare_second_part(struct reset_env *env)
+{
+	prepare_answered_exit(env);
+	run_to_exit(env->vcpu, env->c->arg);
+}
+
+/* ---- Multiprocessing states ---------------------------------------------- */
+
+static void guest_send_init(u64 apic_id)
+{
+	x2apic_enable();
+
+	x2apic_write_reg(APIC_ICR, apic_id << 32 | APIC_INT_ASSERT | APIC_DM_INIT);
+	GUEST_SYNC(APIC_DM_INIT);
+	for (;;) {
+		x2apic_write_reg(APIC_ICR, apic_id << 32 | APIC_INT_ASSERT |
+				 APIC_DM_STARTUP | 0x12);
+		GUEST_SYNC(APIC_DM_STARTUP);
+	}
+}
+
+static void start_helper(struct reset_env *env, void *guest_code)
+{
+	struct kvm_regs regs;
+
+	vcpu_regs_get(env->helper, &regs);
+	regs.rip = (u64)guest_code;
+	regs.rdi = env->vcpu->id;
+	vcpu_regs_set(env->helper, &regs);
+}
+
+static void prepare_mp_state(struct reset_env *env)
+{
+	prepare_ran(env);
+	vcpu_run_immediate_exit(env->vcpu);
+	set_mp_state(env->vcpu, env->c->arg);
+}
+
+/* An INIT that the vCPU has not seen yet, and @arg SIPIs. */
+static void prepare_latched_init(struct reset_env *env)
+{
+	int i;
+
+	prepare_ran(env);
+	start_helper(env, guest_send_init);
+	run_to_sync(env->helper);
+	for (i = 0; i < env->c->arg; i++)
+		run_to_sync(env->helper);
+}
+
+/* Waiting for a SIPI, which the vCPU has not seen yet. */
+static void prepare_latched_sipi(struct reset_env *env)
+{
+	prepare_ran(env);
+	start_helper(env, guest_send_init);
+	run_to_sync(env->helper);
+	TEST_ASSERT_EQ(get_mp_state(env->vcpu), KVM_MP_STATE_INIT_RECEIVED);
+	run_to_sync(env->helper);
+}
+
+/* No SIPI is left for the next time that the vCPU waits for one. */
+static void check_no_sipi(struct reset_env *env)
+{
+	set_mp_state(env->vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	TEST_ASSERT_EQ(get_mp_state(env->vcpu), KVM_MP_STATE_INIT_RECEIVED);
+	reset_vcpu(env->vcpu);
+}
+
+/* ---- Pending events ------------------------------------------------------ */
+
+static void prepare_nmi(struct reset_env *env)
+{
+	prepare_ran(env);
+	vcpu_ioctl(env->vcpu, KVM_NMI, NULL);
+}
+
+static void prepare_smi(struct reset_env *env)
+{
+	prepare_ran(env);
+	vcpu_ioctl(env->vcpu, KVM_SMI, NULL);
+}
+
+static void prepare_exception(struct reset_env *env)
+{
+	struct kvm_vcpu_events events;
+
+	prepare_ran(env);
+	vcpu_events_get(env->vcpu, &events);
+	events.flags |= KVM_VCPUEVENT_VALID_PAYLOAD;
+	events.exception.pending = 1;
+	events.exception.nr = UD_VECTOR;
+	vcpu_events_set(env->vcpu, &events);
+}
+
+static void prepare_triple_fault(struct reset_env *env)
+{
+	struct kvm_vcpu_events events;
+
+	prepare_ran(env);
+	vcpu_events_get(env->vcpu, &events);
+	events.triple_fault.pending = 1;
+	vcpu_events_set(env->vcpu, &events);
+}
+
+static void prepare_mce(struct reset_env *env)
+{
+	struct kvm_x86_mce mce = {
+		.status = MCI_STATUS_VAL | MCI_STATUS_UC | MCI_STATUS_EN |
+			  MCI_STATUS_ADDRV,
+		.mcg_status = MCG_STATUS_MCIP,
+		.addr = 0x12345000,
+		.bank = 1,
+	};
+
+	/* Without CR4.MCE that is a triple fault. */
+	prepare_ran(env);
+	vcpu_ioctl(env->vcpu, KVM_X86_SET_MCE, &mce);
+}
+
+static void guest_send_ipi(u64 apic_id)
+{
+	x2apic_enable();
+	x2apic_write_reg(APIC_ICR, apic_id << 32 | APIC_INT_ASSERT | 0x71);
+	GUEST_SYNC(1);
+	x2apic_write_reg(APIC_ICR, apic_id << 32 | APIC_INT_ASSERT | APIC_DM_NMI);
+	GUEST_SYNC(2);
+}
+
+static void prepare_ipi(struct reset_env *env)
+{
+	prepare_ran(env);
+	start_helper(env, guest_send_ipi);
+	run_to_sync(env->helper);
+	run_to_sync(env->helper);
+}
+
+/* Things that KVM only does at the next KVM_RUN. */
+static void prepare_requests(struct reset_env *env)
+{
+	prepare_ran(env);
+	/* To reset the VM, to tell the guest it was paused, an expired timer. */
+	vcpu_ioctl(env->vcpu, KVM_KVMCLOCK_CTRL, NULL);
+	TEST_ASSERT(_vcpu_set_msr(env->vcpu, HV_X64_MSR_RESET, 1) == 1,
+		    "Cannot set HV_X64_MSR_RESET");
+	vcpu_set_msr(env->vcpu, MSR_KVM_SYSTEM_TIME_NEW, (env->scratch_gpa + 0x100) | 1);
+	usleep(2000);
+}
+
+/* ---- Modes --------------------------------------------------------------- */
+
+static const u8 smi_handler[] = {
+	0xe6, RESET_VECTOR_PORT,	/* out %al, $RESET_VECTOR_PORT */
+	0x0f, 0xaa,			/* rsm */
+};
+
+static void configure_smm(struct reset_env *env)
+{
+	vm_userspace_mem_region_add(env->vm, VM_MEM_SRC_ANONYMOUS, SMRAM_GPA,
+				    SMRAM_MEMSLOT, SMRAM_PAGES, 0);
+	memcpy(addr_gpa2hva(env->vm, SMRAM_GPA) + 0x8000, smi_handler,
+	       sizeof(smi_handler));
+}
+
+static void prepare_smm(struct reset_env *env)
+{
+	TEST_REQUIRE(kvm_has_cap(KVM_CAP_X86_SMM));
+	prepare_ran(env);
+	vcpu_run_immediate_exit(env->vcpu);
+	vcpu_set_msr(env->vcpu, MSR_IA32_SMBASE, SMRAM_GPA);
+	vcpu_ioctl(env->vcpu, KVM_SMI, NULL);
+	run_to_exit(env->vcpu, KVM_EXIT_IO);
+	TEST_ASSERT_EQ(env->vcpu->run->io.port, RESET_VECTOR_PORT);
+}
+
+/* INIT is blocked in SMM, and latched. */
+static void prepare_smm_init(struct reset_env *env)
+{
+	prepare_smm(env);
+	start_helper(env, guest_send_init);
+	run_to_sync(env->helper);
+	TEST_ASSERT_EQ(get_mp_state(env->vcpu), KVM_MP_STATE_RUNNABLE);
+}
+
+static void guest_l2(void)
+{
+	for (;;)
+		asm volatile("outb %%al, %%dx" : : "d" (PIO_PORT), "a" (0));
+}
+
+static void guest_l1_svm(struct svm_test_data *svm)
+{
+	generic_svm_setup(svm, guest_l2, &guest_l2_stack[sizeof(guest_l2_stack)]);
+	/* NMIs and interrupts are blocked. */
+	clgi();
+	run_guest(svm->vmcb, svm->vmcb_gpa);
+	GUEST_FAIL("L1 is not to run again");
+}
+
+static void guest_l1_vmx(struct vmx_pages *vmx)
+{
+	GUEST_ASSERT(prepare_for_vmx_operation(vmx));
+	GUEST_ASSERT(load_vmcs(vmx));
+	prepare_vmcs(vmx, guest_l2, &guest_l2_stack[sizeof(guest_l2_stack)]);
+	vmlaunch();
+	GUEST_FAIL("L1 is not to run again");
+}
+
+static void prepare_nested(struct reset_env *env)
+{
+	gva_t gva;
+
+	if (kvm_cpu_has(X86_FEATURE_SVM)) {
+		vcpu_alloc_svm(env->vm, &gva);
+		boot(env, guest_l1_svm, gva);
+	} else {
+		TEST_REQUIRE(kvm_cpu_has(X86_FEATURE_VMX));
+		vcpu_alloc_vmx(env->vm, &gva);
+		boot(env, guest_l1_vmx, gva);
+	}
+	run_to_exit(env->vcpu, KVM_EXIT_IO);
+	TEST_ASSERT_EQ(env->vcpu->run->io.port, PIO_PORT);
+}
+
+static void prepare_nested_completed(struct reset_env *env)
+{
+	prepare_nested(env);
+	vcpu_run_immediate_exit(env->vcpu);
+}
+
+static void prepare_nested_dirty(struct reset_env *env)
+{
+	struct kvm_vcpu_events events;
+
+	prepare_nested(env);
+	vcpu_events_get(env->vcpu, &events);
+	events.flags |= KVM_VCPUEVENT_VALID_PAYLOAD;
+	events.exception.pending = 1;
+	events.exception.nr = UD_VECTOR;
+	vcpu_events_set(env->vcpu, &events);
+	vcpu_ioctl(env->vcpu, KVM_NMI, NULL);
+}
+
+static void configure_singlestep(struct reset_env *env)
+{
+	struct kvm_guest_debug debug = {
+		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP,
+	};
+
+	vcpu_guest_debug_set(env->vcpu, &debug);
+}
+
+static void prepare_singlestep(struct reset_env *env)
+{
+	int i;
+
+	boot(env, guest_l2, 0);
+	configure_singlestep(env);
+	for (i = 0; i < 2; i++)
+		run_to_exit(env->vcpu, KVM_EXIT_DEBUG);
+}
+
+/* The debugger is userspace's and stays attached. */
+static void resume_singlestep(struct reset_env *env)
+{
+	struct kvm_guest_debug debug = {};
+	struct kvm_regs regs;
+
+	/* It says where to single-step from whenever RIP is set. */
+	boot(env, guest_l2, 0);
+	configure_singlestep(env);
+	run_to_exit(env->vcpu, KVM_EXIT_DEBUG);
+	vcpu_regs_get(env->vcpu, &regs);
+	TEST_ASSERT(regs.rip > (u64)guest_l2 && regs.rip < (u64)guest_l2 + 16,
+		    "Single-stepping ends at 0x%llx", regs.rip);
+	vcpu_guest_debug_set(env->vcpu, &debug);
+	reset_vcpu(env->vcpu);
+}
+
+/* Without changing a register: the reset vector, in real mode. */
+static void configure_reset_vector(struct reset_env *env)
+{
+	static const u8 code[] = { 0xe6, RESET_VECTOR_PORT };
+
+	vm_userspace_mem_region_add(env->vm, VM_MEM_SRC_ANONYMOUS,
+				    RESET_VECTOR_GPA, RESET_VECTOR_SLOT, 1, 0);
+	memcpy(addr_gpa2hva(env->vm, RESET_VECTOR_GPA) + 0xff0, code, sizeof(code));
+}
+
+static void check_reset_vector(struct reset_env *env)
+{
+	struct kvm_vcpu *vcpu = env->vcpu;
+	struct kvm_regs regs;
+
+	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	run_to_exit(vcpu, KVM_EXIT_IO);
+	TEST_ASSERT_EQ(vcpu->run->io.port, RESET_VECTOR_PORT);
+	vcpu_regs_get(vcpu, &regs);
+	TEST_ASSERT(regs.rip == 0xfff0 || regs.rip == 0xfff2,
+		    "The exit is from 0x%llx", regs.rip);
+	reset_vcpu(vcpu);
+}
+
+static void prepare_interrupt(struct reset_env *env)
+{
+	struct kvm_interrupt irq = { .irq = 0x44 };
+
+	prepare_ran(env);
+	vcpu_ioctl(env->vcpu, KVM_INTERRUPT, &irq);
+}
+
+#define OPEN_EXIT(_name, _code, _reason, _configure)	\
+	{						\
+		.name = "open exit: " _name,		\
+		.configure = _configure,		\
+		.prepare = prepare_answered_exit,	\
+		.guest_code = _code,			\
+		.arg = _reason,				\
+	}
+
+const struct reset_case arch_cases[] = {
+	{ .name = "HALTED", .prepare = prepare_mp_state,
+	  .arg = KVM_MP_STATE_HALTED, .flags = RESET_DIRTY },
+	{ .name = "UNINITIALIZED", .prepare = prepare_mp_state,
+	  .arg = KVM_MP_STATE_UNINITIALIZED },
+	{ .name = "INIT_RECEIVED", .prepare = prepare_mp_state,
+	  .arg = KVM_MP_STATE_INIT_RECEIVED, .check = check_no_sipi },
+	{ .name = "INIT latched", .prepare = prepare_latched_init,
+	  .check = check_no_sipi },
+	{ .name = "INIT and SIPI latched", .prepare = prepare_latched_init,
+	  .arg = 1, .check = check_no_sipi },
+	{ .name = "SIPI latched", .prepare = prepare_latched_sipi,
+	  .check = check_no_sipi },
+	OPEN_EXIT("PIO in", guest_pio_in, KVM_EXIT_IO, NULL),
+	OPEN_EXIT("PIO out", guest_pio_out, KVM_EXIT_IO, NULL),
+	OPEN_EXIT("string PIO in", guest_string_pio_in, KVM_EXIT_IO, NULL),
+	OPEN_EXIT("string PIO out", guest_string_pio_out, KVM_EXIT_IO, NULL),
+	OPEN_EXIT("MMIO read", guest_mmio_read, KVM_EXIT_MMIO, configure_mmio),
+	OPEN_EXIT("MMIO write", guest_mmio_write, KVM_EXIT_MMIO, configure_mmio),
+	OPEN_EXIT("MMIO read-modify-write", guest_mmio_rmw, KVM_EXIT_MMIO,
+		  configure_mmio),
+	OPEN_EXIT("split MMIO", guest_mmio_write_split, KVM_EXIT_MMIO,
+		  configure_mmio),
+	{ .name = "open exit: second half of split MMIO",
+	  .configure = configure_mmio, .prepare = prepare_second_part,
+	  .guest_code = guest_mmio_write_split, .arg = KVM_EXIT_MMIO },
+	OPEN_EXIT("RDMSR", guest_rdmsr, KVM_EXIT_X86_RDMSR, configure_msr_exit),
+	OPEN_EXIT("WRMSR", guest_wrmsr, KVM_EXIT_X86_WRMSR, configure_msr_exit),
+	{ .name = "open exit: KVM hypercall", .flags = NO_XEN,
+	  .prepare = prepare_answered_exit, .guest_code = guest_map_gpa_range,
+	  .arg = KVM_EXIT_HYPERCALL },
+	OPEN_EXIT("Hyper-V hypercall", guest_hyperv_hypercall, KVM_EXIT_HYPERV,
+		  configure_hyperv),
+	OPEN_EXIT("Xen hypercall", guest_xen_hypercall, KVM_EXIT_XEN, NULL),
+	OPEN_EXIT("shutdown", guest_triple_fault, KVM_EXIT_SHUTDOWN, NULL),
+	{ .name = "pending NMI", .prepare = prepare_nmi },
+	{ .name = "pending SMI", .prepare = prepare_smi },
+	{ .name = "pending exception", .prepare = prepare_exception },
+	{ .name = "pending triple fault", .prepare = prepare_triple_fault },
+	{ .name = "pending machine check", .prepare = prepare_mce,
+	  .flags = RESET_DIRTY },
+	{ .name = "pending IPI and NMI", .prepare = prepare_ipi },
+	{ .name = "pending requests", .prepare = prepare_requests },
+	{ .name = "SMM", .configure = configure_smm, .prepare = prepare_smm,
+	  .flags = RESET_DIRTY },
+	{ .name = "SMM, boot vCPU", .configure = configure_smm,
+	  .prepare = prepare_smm, .flags = RESET_BOOT_VCPU },
+	{ .name = "SMM with INIT latched", .configure = configure_smm,
+	  .prepare = prepare_smm_init, .check = check_no_sipi },
+	{ .name = "nested", .prepare = prepare_nested, .flags = RESET_DIRTY },
+	{ .name = "nested, completed", .prepare = prepare_nested_completed },
+	{ .name = "nested, pending exception and NMI",
+	  .prepare = prepare_nested_dirty },
+	{ .name = "single-step", .configure = configure_singlestep,
+	  .prepare = prepare_singlestep, .resume = resume_singlestep },
+	{ .name = "reset vector", .configure = configure_reset_vector,
+	  .prepare = prepare_ran, .check = check_reset_vector },
+	{ .name = "userspace APIC", .prepare = prepare_ran,
+	  .flags = NO_IRQCHIP },
+	{ .name = "userspace APIC, dirty", .prepare = prepare_dirty,
+	  .flags = NO_IRQCHIP },
+	{ .name = "userspace APIC, pending interrupt",
+	  .prepare = prepare_interrupt, .flags = NO_IRQCHIP },
+	{}
+};
+
+const struct vcpu_state_rule arch_allowed[] = {
+	{ "msr.MSR_IA32_TSC",			"clock" },
+	{ "tsc_offset",				"clock" },
+	{ "regs.rdx",				"is from CPUID, set after creation" },
+	{ "msr.HV_X64_MSR_TIME_REF_COUNT",	"clock, of the VM" },
+	{ "msr.HV_X64_MSR_VP_RUNTIME",		"clock" },
+	{ "xen.runstate.*",			"clock" },
+	{}
+};
+
+#define CONSTANT	"constant"
+#define WRITE_ONLY	"write-only"
+
+const struct vcpu_state_rule arch_not_dirtied[] = {
+	{ "events.interrupt.soft",		"never reported" },
+	{ "events.sipi_vector",			"never reported" },
+	{ "events.flags",			CONSTANT },
+	{ "nested.format",			CONSTANT },
+	{ "nested.hdr*",			"not used by SVM" },
+	{ "fpu.mxcsr",				"never reported" },
+	{ "xsave.unused*",			CONSTANT },
+	{ "debugregs.flags",			CONSTANT },
+	{ "lapic*",				"reserved, constant or write-only" },
+	{ "msr.MSR_IA32_FEAT_CTL",		"needs VMX" },
+	{ "msr.MSR_IA32_DEBUGCTLMSR",		"needs LBR virtualization" },
+	{ "msr.MSR_IA32_LAST*",			"needs LBR virtualization" },
+	{ "msr.HV_X64_MSR_TSC_FREQUENCY",	CONSTANT },
+	{ "msr.HV_X64_MSR_APIC_FREQUENCY",	CONSTANT },
+	{ "msr.HV_X64_MSR_RESET",		WRITE_ONLY },
+	{ "msr.HV_X64_MSR_EOM",			WRITE_ONLY },
+	{ "msr.MSR_KVM_ASYNC_PF_ACK",		WRITE_ONLY },
+	{ "msr.MSR_AMD64_TSC_RATIO",		"needs TSC scaling" },
+	{ "msr.MSR_IA32_P5_*",			CONSTANT },
+	{ "msr.MSR_IA32_PLATFORM_ID",		CONSTANT },
+	{ "msr.MSR_FSB_FREQ",			CONSTANT },
+	{ "msr.MSR_MTRRcap",			CONSTANT },
+	{ "msr.MSR_IA32_BBL_CR_CTL3",		CONSTANT },
+	{ "msr.MSR_IA32_PERFCTR*",		"needs a PMU" },
+	{ "msr.MSR_P6_EVNTSEL*",		"needs a PMU" },
+	{ "msr.MSR_K7_EVNTSEL*",		"needs a PMU" },
+	{ "msr.MSR_K7_PERFCTR*",		"needs a PMU" },
+	{ "msr.MSR_F15H_PERF_*",		"needs a PMU" },
+	{ "msr.MSR_IA32_PERF_STATUS",		CONSTANT },
+	{ "msr.MSR_IA32_PERF_CTL",		CONSTANT },
+	{ "msr.MSR_IA32_XFD*",			"needs AMX" },
+	{ "msr.MSR_IA32_XSS",			"needs a supervisor state" },
+	{ "msr.MSR_IA32_MCx_CTL2_*",		"needs CMCI" },
+	{ "msr.0x0000002a",			CONSTANT },	/* EBL_CR_POWERON */
+	{ "msr.0x0000002c",			CONSTANT },	/* EBC_FREQUENCY_ID */
+	{ "msr.0x000006*",			CONSTANT },	/* RAPL */
+	{ "msr.MSR_AMD64_SYSCFG",		CONSTANT },
+	{ "msr.0xc001001b",			CONSTANT },	/* DF_CFG */
+	{ "msr.MSR_AMD64_NB_CFG",		CONSTANT },
+	{ "msr.MSR_K8_INT_PENDING_MSG",		CONSTANT },
+	{ "msr.MSR_FAM10H_MMIO_CONF_BASE",	CONSTANT },
+	{ "msr.0xc001011[23]",			CONSTANT },	/* TSEG */
+	{ "msr.0xc0011021",			CONSTANT },	/* IC_CFG */
+	{ "msr.MSR_AMD64_DC_CFG",		CONSTANT },
+	{ "msr.MSR_AMD64_TW_CFG",		CONSTANT },
+	{ "msr.MSR_AMD64_BU_CFG2",		CONSTANT },
+	{ "msr.MSR_F15H_EX_CFG",		CONSTANT },
+	{}
+};
+
+/* RESET puts the CPU's model into EDX, which a new vCPU has no CPUID for. */
+void arch_check_reset(struct kvm_vcpu *vcpu)
+{
+	struct kvm_regs regs;
+
+	vcpu_regs_get(vcpu, &regs);
+	TEST_ASSERT_EQ(regs.rdx, vcpu_get_cpuid_entry(vcpu, 1)->eax);
+}
+
+/* Hyper-V's SynIC tells userspace about its pages. */
+bool arch_skip_exit(struct kvm_vcpu *vcpu)
+{
+	return vcpu->run->exit_reason == KVM_EXIT_HYPERV &&
+	       vcpu->run->hyperv.type == KVM_EXIT_HYPERV_SYNIC;
+}
+
+struct kvm_vcpu *arch_helper_create(struct reset_env *env, u32 id)
+{
+	return vm_vcpu_add(env->vm, id, NULL);
+}
+
+void arch_guest_idle(void)
+{
+	asm volatile("hlt");
+}
+
+void arch_test_refusals(void)
+{
+}
