@@ -312,19 +312,24 @@ static int kvm_complete_init_sipi_exit(struct kvm_vcpu *vcpu)
 
 	if (READ_ONCE(vcpu->run->x86_init_sipi.discard)) {
 		clear_bit(event, &vcpu->arch.apic->pending_events);
-		return 1;
+	} else {
+		/*
+		 * Look at everything again, userspace may have put the vCPU in
+		 * a state in which the event is blocked or dropped, or has
+		 * dropped it itself.  This may exit for the next event.
+		 */
+		vcpu->arch.init_sipi_granted = BIT(event);
+		r = kvm_apic_accept_events(vcpu);
+		vcpu->arch.init_sipi_granted = 0;
+		if (r < 0)
+			return 0;
 	}
 
-	/*
-	 * Look at everything again, userspace may have put the vCPU in a state
-	 * in which the event is blocked or dropped, or has dropped it itself.
-	 * This may exit for the next event.
-	 */
-	vcpu->arch.init_sipi_granted = BIT(event);
-	r = kvm_apic_accept_events(vcpu);
-	vcpu->arch.init_sipi_granted = 0;
+	/* An uninitialized vCPU waits for INIT, but not here. */
+	if (vcpu->arch.mp_state == KVM_MP_STATE_UNINITIALIZED)
+		return vcpu->wants_to_run ? -EAGAIN : -EINTR;
 
-	return r < 0 ? 0 : 1;
+	return 1;
 }
 
 /**

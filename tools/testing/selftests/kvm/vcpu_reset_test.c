@@ -626,7 +626,7 @@ static void test_many_resets(void)
 	}
 
 	grown = kernel_memory_kb() - kb;
-	printf("# %d resets: %ld KiB more in the kernel, %d more file descriptors, %d more timers\n",
+	printf("# %d resets: %ld KiB more in the kernel, %d more fds, %d more timers\n",
 	       i - MIN_RESETS / 2, grown, nr_fds() - fds, nr_timers() - timers);
 	TEST_ASSERT(grown <= MAX_GROWTH_KB, "The kernel needs %ld KiB more", grown);
 	TEST_ASSERT_EQ(nr_fds(), fds);
