@@ -110,7 +110,10 @@ static void kvm_reset_events(struct kvm_vcpu *vcpu)
 	vcpu->arch.pending_external_vector = -1;
 	vcpu->arch.halt_request = 0;
 
+	/* In this order, so that no NMI is left that nobody has requested. */
 	kvm_clear_request(KVM_REQ_NMI, vcpu);
+	smp_mb__after_atomic();
+	atomic_set(&vcpu->arch.nmi_queued, 0);
 #ifdef CONFIG_KVM_SMM
 	kvm_clear_request(KVM_REQ_SMI, vcpu);
 #endif
@@ -349,7 +352,7 @@ bool __kvm_exit_on_init_sipi(struct kvm_vcpu *vcpu, int event)
 
 	if (vcpu->arch.init_sipi_granted & BIT(event)) {
 		/* Once, another one may come in any time. */
-		vcpu->arch.init_sipi_granted = 0;
+		vcpu->arch.init_sipi_granted &= ~BIT(event);
 		return false;
 	}
 
