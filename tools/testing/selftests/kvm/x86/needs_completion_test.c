@@ -472,6 +472,9 @@ static void check_movs_to_mmio(struct nc_test *t)
 
 /* ---- other kinds of MMIO ---- */
 
+#define XMM0_OFFSET		160
+#define XSTATE_BV_OFFSET	512
+
 static void check_rmw(struct nc_test *t)
 {
 	u64 val;
@@ -482,15 +485,18 @@ static void check_rmw(struct nc_test *t)
 	nc_check_mmio_write(t);
 }
 
+/* KVM_SET_FPU doesn't tell that SSE has left its initial state, XRSTOR clears it. */
 static void setup_xmm(struct nc_test *t)
 {
-	struct kvm_fpu fpu;
+	struct kvm_xsave xsave;
+	u8 *area = (u8 *)&xsave;
 	int i;
 
-	vcpu_fpu_get(t->vcpu, &fpu);
+	vcpu_xsave_get(t->vcpu, &xsave);
 	for (i = 0; i < 16; i++)
-		fpu.xmm[0][i] = 0x30 + i;
-	vcpu_fpu_set(t->vcpu, &fpu);
+		area[XMM0_OFFSET + i] = 0x30 + i;
+	*(u64 *)&area[XSTATE_BV_OFFSET] |= XFEATURE_MASK_SSE;
+	vcpu_xsave_set(t->vcpu, &xsave);
 }
 
 static void check_xmm_read(struct nc_test *t)
