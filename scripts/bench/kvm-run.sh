@@ -15,8 +15,9 @@
 # instructions long, depending on the distance, and so on unrelated code. The
 # link is undone at the end.
 #
-# A row is good if both boots of a kernel have the same minimum. Exit status: 0, or
-# 1 if a row is not, or costs more than LIMIT (4) instructions more on B.
+# A row is good if both boots of a kernel have the same minimum. What only B can do
+# is measured, not compared. Exit status: 0, or 1 if a row is not good, or costs more
+# than LIMIT (4) instructions more on B.
 
 . "$(dirname -- "$0")/../common.sh"
 
@@ -72,11 +73,15 @@ for arch; do
 	measure "$B" "$arch" b
 	awk -v limit="${LIMIT:-4}" -v arch="$arch" '
 		FNR == 1 { file++ }
-		{ v[file, $1] = $2; if (file == 1) order[++n] = $1 }
+		{ v[file, $1] = $2; if (!($1 in seen)) { seen[$1] = 1; order[++n] = $1 } }
 		END {
 			for (i = 1; i <= n; i++) {
 				r = order[i]
 				same = v[1, r] == v[2, r] && v[3, r] == v[4, r] && v[3, r] != ""
+				if (same && v[1, r] == "") {
+					printf "%-6s %-16s %9s %9.2f\n", arch, r, "-", v[3, r]
+					continue
+				}
 				d = v[3, r] - v[1, r]
 				bad = !same || d > limit + 0.4
 				wrong += bad

@@ -45,7 +45,8 @@ affected()
 	done
 }
 
-# warnings ARCH: what W=1 says of KVM
+# warnings ARCH: what W=1 says of those objects of KVM that are not up to date. An
+# object that is has been compiled for an earlier commit, which was told.
 warnings()
 {
 	local arch=$1 cross out=$WORK/out-$1-w1
@@ -60,13 +61,13 @@ warnings()
 		CROSS_COMPILE="$cross" "${cc[@]}" olddefconfig prepare >"$OUT/prepare.log" 2>&1 </dev/null || :
 	grep -q "^CONFIG_$([ "$arch" = x86 ] && echo KVM_)WERROR=y" "$out/.config" ||
 		DIE_STATUS=3 die "$arch does not get WERROR" "see $out/.config"
-	# A directory is compiled as a whole only when out of date, so that a
-	# warning of an earlier commit would not be seen again: start afresh.
-	rm -rf "${out:?}/arch/$arch/kvm" "${out:?}/virt/kvm"
 	env -u MAKEFLAGS -u MAKELEVEL make -s -k -j"${JOBS:-2}" -C "$WORK" O="$out" ARCH="$arch" \
-		CROSS_COMPILE="$cross" "${cc[@]}" W=1 "arch/$arch/kvm/" 2>&1 </dev/null |
-		grep -E '(warning|error):' | sed -e 's,^\.\./,,' -e 's/:[0-9]*:[0-9]*:/:/' | LC_ALL=C sort
+		CROSS_COMPILE="$cross" "${cc[@]}" W=1 "arch/$arch/kvm/" >"$OUT/w1.log" 2>&1 </dev/null || :
+	sed -nE '/(warning|error):|\*\*\* / { s,^\.\./,,; s/:[0-9]*:[0-9]*:/:/; p }' "$OUT/w1.log" | LC_ALL=C sort
 }
+
+# forget ARCH: have all warnings come again
+forget() { rm -rf "${WORK:?}/out-$1-w1/arch/$1/kvm" "${WORK:?}/out-$1-w1/virt/kvm"; }
 
 runner()
 {
@@ -120,6 +121,7 @@ compared()
 	checkout "$base"
 	runner "$1" kernel >"$OUT/$1-base.log" 2>&1 ||
 		DIE_STATUS=3 die "the base does not build for $1" "see $OUT/$1-base.log"
+	forget "$1"
 	warnings "$1" >"$OUT/$1.w1.base"
 	BASE_DONE[$1]=1
 }
@@ -136,6 +138,7 @@ one()
 		[ ! -s "$OUT/$arch.w1.new" ] || {
 			say "  $arch: new warnings with W=1:"
 			sed 's/^/    /' "$OUT/$arch.w1.new"
+			forget "$arch"
 			status=1
 		}
 	fi

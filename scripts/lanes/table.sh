@@ -6,7 +6,8 @@
 # patches/<version>/results or a "base=fail" in patches/<version>/tests says
 # otherwise; a failure on both must be named there too, with its reason.
 #
-# SKIP leaves tests out, for a quicker look.
+# SKIP leaves tests out, for a quicker look; TESTS runs these alone and keeps the
+# results that the others had. SIDES=series runs nothing on the base again.
 #
 #	table.sh		build and run both, then compare
 #	table.sh compare	compare the results that are there
@@ -45,6 +46,18 @@ rows()
 		-e 's/^ok [0-9]+ (- )?(kvm:)?([^ ]+).*# SKIP.*/\3 skip/p; t' \
 		-e 's/^ok [0-9]+ (- )?(kvm:)?([^ ]+).*/\3 pass/p; t' \
 		-e 's/^not ok [0-9]+ (- )?(kvm:)?([^ ]+).*/\3 fail/p' | LC_ALL=C sort
+}
+
+# merge PART WHOLE: results of PART take the place of those of WHOLE
+merge()
+{
+	touch "$2"
+	awk '
+	function name(line) { sub(/^(not )?ok [0-9]+ (- )?(kvm:)?/, "", line); sub(/ .*/, "", line); return line }
+	FILENAME == ARGV[1] { if (/^(not )?ok /) { lines[++n] = $0; part[name($0)] } next }
+	!(/^(not )?ok / && name($0) in part)
+	END { for (i = 1; i <= n; i++) print lines[i] }' "$1" "$2" >"$2.new"
+	mv -- "$2.new" "$2"
 }
 
 compare()
@@ -94,15 +107,21 @@ compare()
 
 case ${1:-run} in
 run)
-	mkdir -p "$BUILD/log" "$RESULTS"
-	for on in base series; do
+	out=$RESULTS
+	[ -z "${TESTS:-}" ] || out=$RESULTS/part
+	mkdir -p "$BUILD/log" "$out"
+	for on in ${SIDES:-base series}; do
+		[[ $on == base || $on == series ]] || die "SIDES=$on is neither base nor series" "SIDES=series"
 		for arch in $ARCH; do
 			ON=$on "$TOP/scripts/check.sh" build "$arch" >"$BUILD/log/table-build.log" 2>&1 ||
 				DIE_STATUS=3 die "$arch does not build on the $on" "see $BUILD/log/table-build.log"
-			rm -f "$RESULTS/$arch$SUFFIX"-*-"$on".ktap
+			rm -f "$out/$arch$SUFFIX"-*-"$on".ktap
 			mapfile -t args < <(arguments "$arch")
-			env "${args[@]}" RESULTS="$RESULTS" ON="$on" ARCH="$arch" TESTS=all SKIP="$(not_run "$arch")" "$TOP/scripts/check.sh" run \
-				>"$BUILD/log/table-$arch-$on.log" 2>&1 || :
+			env "${args[@]}" RESULTS="$out" ON="$on" ARCH="$arch" TESTS="${TESTS:-all}" SKIP="$(not_run "$arch")" \
+				"$TOP/scripts/check.sh" run >"$BUILD/log/table-$arch-$on.log" 2>&1 || :
+			[ "$out" = "$RESULTS" ] || for part in "$out/$arch$SUFFIX"-*-"$on".ktap; do
+				[ ! -e "$part" ] || merge "$part" "$RESULTS/${part##*/}"
+			done
 			tail -n 1 "$BUILD/log/table-$arch-$on.log" | sed "s/^/  $arch $on: /"
 		done
 	done

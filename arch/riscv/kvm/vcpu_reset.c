@@ -6,8 +6,8 @@
  * it makes of struct kvm_vcpu_arch, in the order of the fields:
  *
  * ran_atleast_once		kept, the configuration stays final
- * last_exit_cpu		-1, which loads all CSRs and flushes the TLB
- *				before the guest is entered again
+ * last_exit_cpu		-1, which loads all CSRs before the guest is
+ *				entered again
  * isa, mvendorid, marchid,
  * mimpid			kept, configuration
  * host_*			kept, not the guest's
@@ -22,8 +22,8 @@
  *				the VM
  * hfence_*			kept.  Another vCPU may have queued a fence right
  *				now, and is free to do so at any time.  All that
- *				fences do is to flush what the next entry flushes
- *				anyway, i.e. they can't be seen.
+ *				fences do is to flush what kvm_arch_vcpu_reset()
+ *				has the next entry flush, i.e. they can't be seen.
  * exit_to_complete		none, an exit that is to be completed is dropped
  * mmio_decode, csr_decode,
  * sbi_context			only valid along with exit_to_complete, but for
@@ -173,6 +173,13 @@ void kvm_arch_vcpu_drop_exit(struct kvm_vcpu *vcpu)
 void kvm_arch_vcpu_reset(struct kvm_vcpu *vcpu)
 {
 	kvm_riscv_reset_vcpu(vcpu, KVM_VCPU_RESET_REQUEST);
+
+	/*
+	 * Leave neither translations nor instructions of the old life behind on
+	 * the hart that the guest is entered on next.
+	 */
+	kvm_make_request(KVM_REQ_HFENCE_VVMA_ALL, vcpu);
+	kvm_make_request(KVM_REQ_FENCE_I, vcpu);
 
 	spin_lock(&vcpu->arch.mp_state_lock);
 

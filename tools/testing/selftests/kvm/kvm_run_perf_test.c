@@ -4,6 +4,7 @@
  *
  * Measure the round trip from KVM_RUN to KVM_RUN for the cheapest exits of the
  * architecture, and KVM_RUN with immediate_exit, which doesn't enter the guest.
+ * For comparison, measure KVM_MP_STATE_RESET of a vCPU that has run, if KVM has it.
  * All of user space, kernel and guest is in the result, but user space and guest
  * are a handful of instructions.
  *
@@ -100,6 +101,7 @@ struct row {
 	void *guest;
 	u32 exit_reason;
 	bool immediate_exit;
+	bool reset;
 };
 
 static const struct row rows[] = {
@@ -113,6 +115,7 @@ static const struct row rows[] = {
 	{ "sbi",		guest_sbi,		KVM_EXIT_RISCV_SBI },
 #endif
 	{ "immediate_exit",	guest_mmio_read,	KVM_EXIT_MMIO,	true },
+	{ "mp_state_reset",	guest_mmio_read,	KVM_EXIT_MMIO,	false, true },
 };
 
 static int compare(const void *a, const void *b)
@@ -124,10 +127,16 @@ static int compare(const void *a, const void *b)
 
 static void measure(const struct row *row)
 {
+	struct kvm_mp_state mp_state = { .mp_state = KVM_MP_STATE_RESET };
+	unsigned long request = row->reset ? KVM_SET_MP_STATE : KVM_RUN;
+	void *arg = row->reset ? &mp_state : NULL;
 	u64 sample[NR_SAMPLES], start;
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;
 	int i, j, fd, equal, sum = 0;
+
+	if (row->reset && !kvm_has_cap(KVM_CAP_MP_STATE_RESET))
+		return;
 
 	vm = vm_create_with_one_vcpu(&vcpu, row->guest);
 	virt_map(vm, MMIO_GPA, MMIO_GPA, 1);
@@ -150,13 +159,13 @@ static void measure(const struct row *row)
 	for (i = 0; i < samples; i++) {
 		start = clock_now();
 		for (j = 0; j < NR_CALLS; j++)
-			sum += ioctl(fd, KVM_RUN, 0);
+			sum += ioctl(fd, request, arg);
 		sample[i] = clock_now() - start;
 	}
 
 	/* Either all succeed with the exit, or all fail with EINTR. */
 	TEST_ASSERT(sum == (row->immediate_exit ? -samples * NR_CALLS : 0),
-		    "%s: the return values of KVM_RUN add up to %d, errno %d",
+		    "%s: the return values add up to %d, errno %d",
 		    row->name, sum, errno);
 	if (row->immediate_exit)
 		TEST_ASSERT(errno == EINTR, "%s: KVM_RUN failed with errno %d",
