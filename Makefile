@@ -93,7 +93,7 @@ SUFFIX := $(addprefix -,$(filter-out vmx,$(PROFILE)))$(if $(LLVM),-clang)
 RUNNER := tools/testing/selftests/kvm/qemu
 
 export BUILD CACHE TREE KERNEL ARCH ON VARIANT PROFILE TESTS NR_CPUS MEMORY TIMEOUT_SCALE
-export SKIP LANES BOOT_TIMEOUT BUSYBOX QEMU BRANCH VERSION SINCE FORCE SETUP V LLVM JOBS SUFFIX RUNNER
+export ONLY QUICK SIDES SKIP LANES BOOT_TIMEOUT BUSYBOX QEMU BRANCH VERSION SINCE FORCE SETUP V LLVM JOBS SUFFIX RUNNER
 export USE_CCACHE := $(CCACHE)
 
 # kbuild takes no path with spaces; only the build directory must be without.
@@ -123,7 +123,7 @@ _scripts:
 	@state=$$(git ls-files -co --exclude-standard | LC_ALL=C sort | xargs -d '\n' sha256sum 2>/dev/null | sha256sum); \
 	[ "$$state" != "$$(cat '$(BUILD)/log/scripts-passed' 2>/dev/null)" ] || \
 		{ echo "  tests of the scripts               passed before, nothing changed"; exit 0; }; \
-	TAIL=60 scripts/step.sh "tests of the scripts" "make test-scripts" scripts/test/run && \
+	TAIL=60 scripts/step.sh "tests of the scripts" "make test-scripts" $(MAKE) -s test-scripts && \
 		echo "$$state" >'$(BUILD)/log/scripts-passed'
 _check-full:
 	@FULL=1 scripts/setup.sh $(ARCH)
@@ -152,6 +152,7 @@ rerun: ## boot and test what was built last
 	@$(no_spaces)scripts/locked.sh scripts/check.sh run
 test-scripts: ## test the scripts here: seconds, no kernel
 	@scripts/test/run
+	@scripts/test/mutants
 shell: ## a shell in the virtual machine of one ARCH; leave it with "exit" or Ctrl-A X
 	@scripts/check.sh shell
 
@@ -164,6 +165,8 @@ commits: ## build, boot and test every commit by itself
 	@scripts/lanes/commits.sh $(RANGE)
 table: ## every KVM selftest on the base and on the series, side by side
 	@scripts/lanes/table.sh
+mutants: ## leave out each statement of the reset path: a test has to fail (ONLY=regex)
+	@scripts/lanes/mutants.sh
 lanes-selftest: ## deliberate violations that the lanes must catch
 	@scripts/lanes/selftest.sh
 
@@ -197,7 +200,7 @@ kselftest-path: ## the installed selftests of one ARCH
 
 ## Cleaning
 clean: ## remove what was built; the tree stays
-	@rm -rf '$(BUILD)'/{riscv,arm64,x86}* '$(BUILD)'/{linux,base}/out-* '$(BUILD)/log' '$(BUILD)/kconfig' '$(BUILD)/mbox'
+	@rm -rf '$(BUILD)'/{riscv,arm64,x86}* '$(BUILD)'/{linux,base,mutants}/out-* '$(BUILD)'/mutants-{riscv,arm64,x86} '$(BUILD)/log' '$(BUILD)/kconfig' '$(BUILD)/mbox'
 distclean: ## remove build/ and .config; the cache stays
 	@scripts/series.sh saved || [ '$(FORCE)' = 1 ]
 	@rm -rf '$(BUILD)' .config
@@ -208,7 +211,7 @@ help: ## this text
 	@printf '  %-14s %-24s %s\n' $(foreach v,$(help_vars),'$(v)' '$($(v))' $(help_$(v)))
 	@printf '\nmake itself exits with 0 or 2; %s has the status that README.md lists.\n' '$(BUILD)/status'
 
-help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS SKIP LANES CHECKERS RANGE ON VARIANT NR_CPUS MEMORY TIMEOUT_SCALE \
+help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS SKIP SIDES LANES CHECKERS RANGE ONLY QUICK ON VARIANT NR_CPUS MEMORY TIMEOUT_SCALE \
 	BOOT_TIMEOUT KERNEL BUILD CACHE BRANCH VERSION SINCE FORCE BUSYBOX SETUP V
 help_ARCH          := 'of riscv arm64 x86'
 help_PROFILE       := 'debug, rt, vmx (x86 on kvm_intel in Bochs) or empty'
@@ -220,6 +223,9 @@ help_SKIP          := 'tests to leave out'
 help_LANES         := 'lanes of check-full to run, such as "debug clang-x86 table"; empty: all'
 help_CHECKERS      := 'of: checkpatch maintainers kerneldoc w1 sparse coccicheck docs; empty: all'
 help_RANGE         := 'commits for make commits; empty: all'
+help_SIDES         := 'of base series, for make table: series keeps the results of the base; empty: both'
+help_ONLY          := 'regex on ARCH FILE:FUNCTION: STATEMENT for make mutants; empty: all'
+help_QUICK         := '1: make mutants leaves out what takes long'
 help_ON            := 'series, or base: the same tests on the unmodified kernel'
 help_VARIANT       := 'arm64: vhe nvhe nested; riscv: aia emulated noaia; x86: default shadow; empty: the first'
 help_NR_CPUS       := 'of the virtual machine'
@@ -237,7 +243,7 @@ help_BUSYBOX       := 'static, for that ARCH; empty: Debian'"'"'s is fetched for
 help_SETUP         := 'check: install nothing'
 help_V             := '1: show commands and their output'
 
-.PHONY: checkers others commits table lanes-selftest
+.PHONY: checkers others commits table mutants lanes-selftest
 .PHONY: all check setup base tree build rerun test-scripts shell refresh apply mbox $(CONFIGS)
 .PHONY: tree-path base-path image-path kselftest-path clean distclean help
 .PHONY: check-full _all _scripts _check _check-full _lane _tree $(build_goals)

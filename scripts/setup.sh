@@ -72,6 +72,7 @@ probe()
 	need flock util-linux "one run at a time"
 	need quilt quilt "testing that the patches apply without fuzz"
 	need shellcheck shellcheck "testing the scripts"
+	need python3 python3 "leaving out statements (make mutants), and its test"
 	if [ -n "${LLVM:-}" ] || [ "${FULL:-0}" = 1 ]; then
 		need "clang${LLVM:--19}" "clang${LLVM:--19}" "building with clang"
 		need "ld.lld${LLVM:--19}" "lld${LLVM:--19}" "building with clang"

@@ -51,7 +51,8 @@ int kvm_vm_enable_exit_on_vcpu_reset(struct kvm *kvm,
  * for the vCPU and that is yet to be applied.
  *
  * kvm_arch_vcpu_drop_exit() cancels an exit to userspace that is yet to be
- * completed by KVM_RUN.
+ * completed by KVM_RUN.  Resets with another cause do so as well, in any context
+ * in which the vCPU doesn't run: the function neither sleeps nor takes a lock.
  *
  * kvm_arch_vcpu_reset() resets everything else.  The multiprocessing state is
  * last and becomes what creating the vCPU gives it.  The function that does the

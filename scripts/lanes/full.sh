@@ -51,6 +51,7 @@ lanes()
 {
 	local arch variant profile
 	go scripts "$TOP/scripts/test/run"
+	go scripts-mutants "$TOP/scripts/test/mutants"
 	go series lane
 	go base lane ON=base
 	for arch in $ARCH; do
@@ -67,6 +68,7 @@ lanes()
 	go others "$TOP/scripts/lanes/others.sh"
 	go commits "$TOP/scripts/lanes/commits.sh"
 	go table "$TOP/scripts/lanes/table.sh"
+	go mutants "$TOP/scripts/lanes/mutants.sh"
 	has riscv && go selftest "$TOP/scripts/lanes/selftest.sh"
 	# has() of the last line must not be the status
 	return 0

@@ -12,7 +12,9 @@
  * regs, rip, cr*, efer		reset; regs_avail and regs_dirty follow
  * pkru, hflags			reset
  * host_*			kept, not the guest's
- * apic_base, apic		reset, the number of LVT entries is configuration
+ * apic_base, apic		reset, the number of LVT entries is configuration;
+ *				the VM goes on without APICv if the guest had
+ *				moved the base, which it can't tell
  * load_eoi_exitmap_pending,
  * ioapic_handled_vectors	recomputed due to KVM_REQ_SCAN_IOAPIC
  * apic_attention, apic_arb_prio reset
@@ -317,7 +319,11 @@ static int kvm_complete_init_sipi_exit(struct kvm_vcpu *vcpu)
 	kvm_make_request(KVM_REQ_EVENT, vcpu);
 
 	if (READ_ONCE(vcpu->run->x86_init_sipi.discard)) {
-		clear_bit(event, &vcpu->arch.apic->pending_events);
+		/* Another SIPI isn't the one that userspace doesn't want. */
+		if (event == KVM_APIC_INIT ||
+		    READ_ONCE(vcpu->arch.apic->sipi_vector) ==
+		    vcpu->arch.init_sipi_vector)
+			clear_bit(event, &vcpu->arch.apic->pending_events);
 	} else {
 		/*
 		 * Look at everything again, userspace may have put the vCPU in
@@ -342,35 +348,38 @@ static int kvm_complete_init_sipi_exit(struct kvm_vcpu *vcpu)
  * __kvm_exit_on_init_sipi - Leave an INIT or a SIPI to userspace
  * @vcpu:	the vCPU that is about to accept the event, loaded, in KVM_RUN
  * @event:	KVM_APIC_INIT or KVM_APIC_SIPI
+ * @vector:	that of the SIPI that would be accepted, 0 for INIT
  *
  * The event stays pending.  It is accepted by the next KVM_RUN, unless userspace
- * has it discarded or resets the vCPU, which drops it along with the exit.
+ * has it discarded or resets the vCPU, which drops it along with the exit, or it
+ * has become a SIPI with a vector that userspace hasn't seen.
  *
  * Return: false if it's KVM's turn, as userspace has seen the event and
  * re-entered, otherwise true, and kvm_run is set up for an exit.
  */
-bool __kvm_exit_on_init_sipi(struct kvm_vcpu *vcpu, int event)
+bool __kvm_exit_on_init_sipi(struct kvm_vcpu *vcpu, int event, u8 vector)
 {
 	struct kvm_run *run = vcpu->run;
 
 	if (vcpu->arch.init_sipi_granted & BIT(event)) {
 		/* Once, another one may come in any time. */
 		vcpu->arch.init_sipi_granted &= ~BIT(event);
-		return false;
+
+		if (event == KVM_APIC_INIT ||
+		    vector == vcpu->arch.init_sipi_vector ||
+		    vcpu->arch.init_sipi_granted & BIT(KVM_APIC_ANY_SIPI))
+			return false;
 	}
 
 	memset(&run->x86_init_sipi, 0, sizeof(run->x86_init_sipi));
-	if (event == KVM_APIC_INIT) {
-		run->x86_init_sipi.event = KVM_X86_INIT_SIPI_EVENT_INIT;
-	} else {
-		run->x86_init_sipi.event = KVM_X86_INIT_SIPI_EVENT_SIPI;
-		/* Evaluate pending_events before reading the vector. */
-		smp_rmb();
-		run->x86_init_sipi.vector = vcpu->arch.apic->sipi_vector;
-	}
+	run->x86_init_sipi.event = event == KVM_APIC_INIT ?
+				   KVM_X86_INIT_SIPI_EVENT_INIT :
+				   KVM_X86_INIT_SIPI_EVENT_SIPI;
+	run->x86_init_sipi.vector = vector;
 	run->exit_reason = KVM_EXIT_X86_INIT_SIPI;
 
 	vcpu->arch.init_sipi_exit = event;
+	vcpu->arch.init_sipi_vector = vector;
 	vcpu->arch.complete_userspace_io = kvm_complete_init_sipi_exit;
 
 	return true;

@@ -74,6 +74,13 @@ u64 nc_answer(struct nc_test *t, int size)
 	return val;
 }
 
+u64 nc_signed_answer(struct nc_test *t, int size)
+{
+	int shift = 64 - size * 8;
+
+	return (s64)(nc_answer(t, size) << shift) >> shift;
+}
+
 /* The byte of t->answer and t->device that an MMIO exit is about. */
 static u64 mmio_offset(struct nc_test *t)
 {
@@ -90,6 +97,26 @@ static u64 mmio_offset(struct nc_test *t)
 void nc_check_mmio(struct nc_test *t, int part)
 {
 	mmio_offset(t);
+}
+
+static void check_mmio_access(struct nc_test *t, bool is_write)
+{
+	struct kvm_run *run = t->vcpu->run;
+
+	nc_check_mmio(t, 0);
+	NC_ASSERT(t, run->mmio.phys_addr == t->exit->gpa && run->mmio.len == t->exit->len,
+		  "MMIO of %u bytes at 0x%llx", run->mmio.len, run->mmio.phys_addr);
+	NC_ASSERT(t, run->mmio.is_write == is_write, "is_write is %d", run->mmio.is_write);
+}
+
+void nc_check_mmio_load(struct nc_test *t, int part)
+{
+	check_mmio_access(t, false);
+}
+
+void nc_check_mmio_store(struct nc_test *t, int part)
+{
+	check_mmio_access(t, true);
 }
 
 void nc_act_mmio(struct nc_test *t, int part)
@@ -109,6 +136,14 @@ void nc_act_mmio(struct nc_test *t, int part)
 		else
 			t->nr_reads[offset + i]++;
 	}
+
+	if (!has_cap)
+		return;
+
+	run->exit_reason = KVM_EXIT_UNKNOWN;
+	run->mmio.phys_addr = 0;
+	run->mmio.len = 0;
+	run->mmio.is_write = !run->mmio.is_write;
 }
 
 void nc_check_mmio_read(struct nc_test *t)
@@ -127,6 +162,18 @@ void nc_check_mmio_write(struct nc_test *t)
 	for (i = 0; i < t->exit->len; i++)
 		NC_ASSERT(t, t->nr_writes[i] == 1, "byte %d was written %u times",
 			  i, t->nr_writes[i]);
+}
+
+void nc_check_written(struct nc_test *t, u64 val)
+{
+	NC_ASSERT(t, !memcmp(t->device, &val, t->exit->len),
+		  "the device has other data than the guest had");
+	nc_check_mmio_write(t);
+}
+
+void nc_check_written_zero(struct nc_test *t)
+{
+	nc_check_written(t, 0);
 }
 
 static void check_flag(struct nc_test *t, bool want, const char *when)
@@ -247,6 +294,14 @@ static void act(struct nc_test *t, int part)
 		t->exit->act(t, part);
 }
 
+static void run_errno(struct nc_test *t, int err)
+{
+	int ret = __vcpu_run(t->vcpu);
+
+	NC_ASSERT(t, ret == -1 && errno == err,
+		  "KVM_RUN doesn't fail with errno %d, rc: %d, errno: %d", err, ret, errno);
+}
+
 /* Run up to the exit, and leave it open. */
 static void run_to_exit(struct nc_test *t)
 {
@@ -254,6 +309,8 @@ static void run_to_exit(struct nc_test *t)
 
 	if (exit->run)
 		exit->run(t);
+	else if (exit->err)
+		run_errno(t, exit->err);
 	else
 		vcpu_run(t->vcpu);
 
@@ -267,57 +324,9 @@ static void run_to_exit(struct nc_test *t)
 	check_regs(t, "at the exit");
 }
 
-/* The largest KVM_REG_SIZE_*. */
-#define NC_REG_MAX_SIZE	256
-
-struct nc_saved_regs {
-	struct kvm_reg_list *list;
-	u8 (*val)[NC_REG_MAX_SIZE];
-};
-
-struct nc_saved_regs *nc_save_reg_list(struct kvm_vcpu *vcpu)
+void nc_run_immediate_exit(struct nc_test *t)
 {
-	struct nc_saved_regs *saved = calloc(1, sizeof(*saved));
-	struct kvm_one_reg reg;
-	int i;
-
-	TEST_ASSERT(saved, "Out of memory");
-	saved->list = vcpu_get_reg_list(vcpu);
-	saved->val = calloc(saved->list->n, NC_REG_MAX_SIZE);
-	TEST_ASSERT(saved->val, "Out of memory");
-
-	for (i = 0; i < saved->list->n; i++) {
-		reg.id = saved->list->reg[i];
-		reg.addr = (u64)saved->val[i];
-		vcpu_ioctl(vcpu, KVM_GET_ONE_REG, &reg);
-	}
-
-	return saved;
-}
-
-void nc_load_reg_list(struct kvm_vcpu *vcpu, struct nc_saved_regs *saved)
-{
-	u8 val[NC_REG_MAX_SIZE];
-	struct kvm_one_reg reg;
-	int i, err;
-
-	for (i = 0; i < saved->list->n; i++) {
-		reg.id = saved->list->reg[i];
-		reg.addr = (u64)saved->val[i];
-		if (!__vcpu_ioctl(vcpu, KVM_SET_ONE_REG, &reg))
-			continue;
-
-		/* E.g. a timer that is off can't be turned off. */
-		err = errno;
-		reg.addr = (u64)val;
-		vcpu_ioctl(vcpu, KVM_GET_ONE_REG, &reg);
-		TEST_ASSERT(!memcmp(val, saved->val[i], KVM_REG_SIZE(reg.id)),
-			    "KVM_SET_ONE_REG of 0x%llx failed, errno: %d", reg.id, err);
-	}
-
-	free(saved->list);
-	free(saved->val);
-	free(saved);
+	NC_ASSERT(t, __vcpu_run_immediate_exit(t->vcpu), "KVM_RUN has exited");
 }
 
 /* Block no signals in KVM_RUN: they stay pending, as they are blocked elsewhere. */
@@ -331,7 +340,8 @@ static void signal_init(struct kvm_vcpu *vcpu)
 	vcpu_ioctl(vcpu, KVM_SET_SIGNAL_MASK, &none.mask);
 }
 
-int nc_run_with_signal(struct kvm_vcpu *vcpu)
+/* KVM_RUN with a signal pending, fails with EINTR. */
+static int run_with_signal(struct kvm_vcpu *vcpu)
 {
 	sigset_t set;
 	int ret, err, sig;
@@ -349,6 +359,11 @@ int nc_run_with_signal(struct kvm_vcpu *vcpu)
 	TEST_ASSERT(!ret || (ret == -1 && err == EINTR),
 		    "KVM_RUN with a signal pending, rc: %i, errno: %i", ret, err);
 	return ret;
+}
+
+void nc_run_signal(struct nc_test *t)
+{
+	NC_ASSERT(t, run_with_signal(t->vcpu), "KVM_RUN has exited");
 }
 
 static void *signal_thread(void *arg)
@@ -569,10 +584,8 @@ static void nc_save_open(struct nc_test *t)
 bool nc_mp_state_reset(struct kvm_vcpu *vcpu)
 {
 #ifdef KVM_CAP_MP_STATE_RESET
-	struct kvm_mp_state mp_state = { .mp_state = KVM_MP_STATE_RESET };
-
 	if (kvm_has_cap(KVM_CAP_MP_STATE_RESET)) {
-		vcpu_mp_state_set(vcpu, &mp_state);
+		vcpu_set_mp_state(vcpu, KVM_MP_STATE_RESET);
 		return true;
 	}
 #endif
@@ -643,7 +656,7 @@ static void do_procedure(const struct nc_exit *exit, enum nc_procedure procedure
 		nc_complete(&t, __vcpu_run_immediate_exit);
 		break;
 	case NC_SIGNAL:
-		nc_complete(&t, nc_run_with_signal);
+		nc_complete(&t, run_with_signal);
 		break;
 	case NC_SAVE:
 		nc_save(&t);
@@ -659,6 +672,97 @@ static void do_procedure(const struct nc_exit *exit, enum nc_procedure procedure
 	}
 }
 
+/* ---- how to resume ---- */
+
+void nc_resume_at_next(struct nc_test *t)
+{
+	struct nc_regs regs;
+
+	nc_arch_get_regs(t->vcpu, &regs);
+	regs.pc = nc_arch_guest_pc(t, t->exit->next);
+	nc_arch_set_regs(t->vcpu, &regs);
+}
+
+void nc_resume_runnable(struct nc_test *t)
+{
+	vcpu_set_mp_state(t->vcpu, KVM_MP_STATE_RUNNABLE);
+}
+
+static void ioctl_guest_debug(struct kvm_vcpu *vcpu)
+{
+	struct kvm_guest_debug debug = {};
+
+	vcpu_guest_debug_set(vcpu, &debug);
+}
+
+void nc_resume_debug(struct nc_test *t)
+{
+	ioctl_guest_debug(t->vcpu);
+}
+
+void nc_resume_breakpoint(struct nc_test *t)
+{
+	nc_resume_debug(t);
+	nc_resume_at_next(t);
+}
+
+/* ---- memory ---- */
+
+void nc_setup_guest_prot_none(struct nc_test *t)
+{
+	size_t size = t->vm->page_size;
+	void *mem;
+
+	/* KVM may refuse memory that can't be written to in the first place. */
+	mem = kvm_mmap(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	vm_set_user_memory_region(t->vm, NC_MEM_SLOT, 0, t->exit->gpa, size, mem);
+	TEST_ASSERT(!mprotect(mem, size, PROT_NONE), "mprotect() failed, errno: %d", errno);
+}
+
+/* Only the first VM has a ring. */
+void nc_setup_vm_dirty_ring(struct nc_test *t)
+{
+	t->priv[0]++;
+}
+
+void nc_setup_guest_dirty_ring(struct nc_test *t)
+{
+	vm_userspace_mem_region_add(t->vm, VM_MEM_SRC_ANONYMOUS, t->exit->gpa, NC_MEM_SLOT,
+				    NC_DIRTY_RING_SIZE / sizeof(struct kvm_dirty_gfn),
+				    KVM_MEM_LOG_DIRTY_PAGES);
+}
+
+void nc_check_dirty_ring(struct nc_test *t, int part)
+{
+	struct nc_regs regs;
+
+	nc_arch_get_regs(t->vcpu, &regs);
+	NC_ASSERT(t, regs.pc == nc_arch_guest_pc(t, t->exit->insn),
+		  "the pc is not at the store");
+}
+
+void nc_reset_dirty_ring(struct nc_test *t)
+{
+	struct kvm_dirty_gfn *gfns = vcpu_map_dirty_ring(t->vcpu);
+	u32 i, nr = 0;
+
+	for (i = 0; i < t->vcpu->dirty_gfns_count; i++) {
+		if (!(gfns[i].flags & KVM_DIRTY_GFN_F_DIRTY))
+			continue;
+
+		WRITE_ONCE(gfns[i].flags, KVM_DIRTY_GFN_F_RESET);
+		nr++;
+	}
+	TEST_ASSERT_EQ(kvm_vm_reset_dirty_ring(t->vm), nr);
+}
+
+void nc_resume_dirty_ring(struct nc_test *t)
+{
+	nc_resume_at_next(t);
+	if (t->priv[0] == 1)
+		nc_reset_dirty_ring(t);
+}
+
 /* ---- nothing but KVM_RUN and resets ---- */
 
 static const struct {
@@ -672,11 +776,44 @@ static const struct {
 
 static const u16 flags_values[] = { 0, 0xffff };
 
+static void ioctl_mp_state(struct kvm_vcpu *vcpu)
+{
+	vcpu_set_mp_state(vcpu, vcpu_get_mp_state(vcpu));
+}
+
+static void ioctl_signal_mask(struct kvm_vcpu *vcpu)
+{
+	vcpu_ioctl(vcpu, KVM_SET_SIGNAL_MASK, (struct kvm_signal_mask *)NULL);
+}
+
+static void ioctl_stats_fd(struct kvm_vcpu *vcpu)
+{
+	close(vcpu_get_stats_fd(vcpu));
+}
+
+static const struct nc_ioctl common_ioctls[] = {
+	NC_IOCTL(mp_state),
+	NC_IOCTL(guest_debug),
+	NC_IOCTL(signal_mask),
+	NC_IOCTL(stats_fd),
+};
+
 static void check_ioctl(struct nc_test *t, const char *name, u16 flags)
 {
 	NC_ASSERT(t, t->vcpu->run->flags == flags,
 		  "%s changes kvm_run.flags from 0x%x to 0x%x", name, flags,
 		  t->vcpu->run->flags);
+}
+
+static void do_ioctl(struct nc_test *t, const struct nc_ioctl *ioctl)
+{
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(flags_values); i++) {
+		t->vcpu->run->flags = flags_values[i];
+		ioctl->func(t->vcpu);
+		check_ioctl(t, ioctl->name, flags_values[i]);
+	}
 }
 
 /* The exit is what it was after all that userspace may do to a vCPU. */
@@ -685,7 +822,7 @@ static void test_ioctls(const struct nc_exit *exit)
 	struct nc_test t = { .exit = exit, .procedure = "ioctls" };
 	struct kvm_run open;
 	const char *why;
-	int i, j;
+	int i;
 
 	why = exit->unavailable ? exit->unavailable() : NULL;
 	if (why)
@@ -695,13 +832,10 @@ static void test_ioctls(const struct nc_exit *exit)
 	run_to_exit(&t);
 	open = *t.vcpu->run;
 
-	for (i = 0; i < nr_nc_ioctls; i++) {
-		for (j = 0; j < ARRAY_SIZE(flags_values); j++) {
-			t.vcpu->run->flags = flags_values[j];
-			nc_ioctls[i].func(t.vcpu);
-			check_ioctl(&t, nc_ioctls[i].name, flags_values[j]);
-		}
-	}
+	for (i = 0; i < ARRAY_SIZE(common_ioctls); i++)
+		do_ioctl(&t, &common_ioctls[i]);
+	for (i = 0; i < nr_nc_ioctls; i++)
+		do_ioctl(&t, &nc_ioctls[i]);
 
 	*t.vcpu->run = open;
 	check_regs(&t, "after ioctls");
@@ -870,6 +1004,52 @@ static void test_garbage(void)
 
 /* ---- the list is complete ---- */
 
+/* What the architectures that have the test don't have. */
+static const struct nc_absent_exit common_absent_exits[] = {
+	{ KVM_EXIT_DCR, "powerpc, not anymore" },
+	{ KVM_EXIT_OSI, "powerpc" },
+	{ KVM_EXIT_PAPR_HCALL, "powerpc" },
+	{ KVM_EXIT_WATCHDOG, "powerpc" },
+	{ KVM_EXIT_EPR, "powerpc" },
+	{ KVM_EXIT_S390_SIEIC, "s390" },
+	{ KVM_EXIT_S390_RESET, "s390" },
+	{ KVM_EXIT_S390_UCONTROL, "s390" },
+	{ KVM_EXIT_S390_TSCH, "s390" },
+	{ KVM_EXIT_S390_STSI, "s390" },
+	{ KVM_EXIT_LOONGARCH_IOCSR, "loongarch" },
+#ifndef __x86_64__
+	{ KVM_EXIT_IO, "x86" },
+	{ KVM_EXIT_IRQ_WINDOW_OPEN, "x86 and mips" },
+	{ KVM_EXIT_SHUTDOWN, "x86" },
+	{ KVM_EXIT_SET_TPR, "x86" },
+	{ KVM_EXIT_TPR_ACCESS, "x86" },
+	{ KVM_EXIT_NMI, "x86 and powerpc" },
+	{ KVM_EXIT_IOAPIC_EOI, "x86" },
+	{ KVM_EXIT_HYPERV, "x86" },
+	{ KVM_EXIT_X86_RDMSR, "x86" },
+	{ KVM_EXIT_X86_WRMSR, "x86" },
+	{ KVM_EXIT_AP_RESET_HOLD, "x86" },
+	{ KVM_EXIT_X86_BUS_LOCK, "x86" },
+	{ KVM_EXIT_XEN, "x86" },
+	{ KVM_EXIT_NOTIFY, "x86" },
+	{ KVM_EXIT_TDX, "x86" },
+	{ KVM_EXIT_SNP_REQ_CERTS, "x86" },
+	{ KVM_EXIT_X86_INIT_SIPI, "x86" },
+#endif
+};
+
+static const char *why_absent(const struct nc_absent_exit *exits, int nr, u32 reason)
+{
+	int i;
+
+	for (i = 0; i < nr; i++) {
+		if (exits[i].reason == reason)
+			return exits[i].why;
+	}
+
+	return NULL;
+}
+
 static bool test_list(void)
 {
 	bool ok = true, found;
@@ -890,11 +1070,9 @@ static bool test_list(void)
 		for (j = 0; j < nr_nc_exits && !found; j++)
 			found = nc_exits[j].reason == reasons[i].reason;
 
-		why = NULL;
-		for (j = 0; j < nr_nc_absent_exits; j++) {
-			if (nc_absent_exits[j].reason == reasons[i].reason)
-				why = nc_absent_exits[j].why;
-		}
+		why = why_absent(nc_absent_exits, nr_nc_absent_exits, reasons[i].reason) ?:
+		      why_absent(common_absent_exits, ARRAY_SIZE(common_absent_exits),
+				 reasons[i].reason);
 
 		if (why && !found)
 			ksft_print_msg("%2u %-18s not produced: %s\n", reasons[i].reason,

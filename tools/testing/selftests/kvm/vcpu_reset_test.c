@@ -79,15 +79,6 @@ static struct vcpu_state *reference;
 
 static bool self_test;
 
-u32 get_mp_state(struct kvm_vcpu *vcpu)
-{
-	struct kvm_mp_state mp_state;
-
-	vcpu_mp_state_get(vcpu, &mp_state);
-
-	return mp_state.mp_state;
-}
-
 int __set_mp_state(struct kvm_vcpu *vcpu, u32 state)
 {
 	struct kvm_mp_state mp_state = { .mp_state = state };
@@ -95,16 +86,9 @@ int __set_mp_state(struct kvm_vcpu *vcpu, u32 state)
 	return __vcpu_ioctl(vcpu, KVM_SET_MP_STATE, &mp_state);
 }
 
-void set_mp_state(struct kvm_vcpu *vcpu, u32 state)
-{
-	struct kvm_mp_state mp_state = { .mp_state = state };
-
-	vcpu_mp_state_set(vcpu, &mp_state);
-}
-
 void reset_vcpu(struct kvm_vcpu *vcpu)
 {
-	set_mp_state(vcpu, KVM_MP_STATE_RESET);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RESET);
 }
 
 void run_to_exit(struct kvm_vcpu *vcpu, u32 exit_reason)
@@ -350,6 +334,13 @@ void prepare_ran(struct reset_env *env)
 	run_to_sync(env->vcpu);
 }
 
+void prepare_mp_state(struct reset_env *env)
+{
+	prepare_ran(env);
+	vcpu_run_immediate_exit(env->vcpu);
+	vcpu_set_mp_state(env->vcpu, env->c->arg);
+}
+
 static void prepare_ran_completed(struct reset_env *env)
 {
 	prepare_ran(env);
@@ -365,6 +356,23 @@ static void prepare_ran_dirty(struct reset_env *env)
 {
 	prepare_ran(env);
 	prepare_dirty(env);
+}
+
+void configure_mmio(struct reset_env *env)
+{
+	virt_map(env->vm, RESET_MMIO_GPA, RESET_MMIO_GPA, 2);
+}
+
+void guest_mmio_load(void)
+{
+	READ_ONCE(*(u64 *)RESET_MMIO_GPA);
+	GUEST_FAIL("The old life goes on");
+}
+
+void guest_mmio_store(void)
+{
+	WRITE_ONCE(*(u64 *)RESET_MMIO_GPA, 1);
+	GUEST_FAIL("The old life goes on");
 }
 
 void prepare_open_exit(struct reset_env *env)
@@ -685,13 +693,14 @@ static void *vcpu_thread(void *arg)
 	struct machine *m = v->machine;
 
 	while (!READ_ONCE(m->stop)) {
-		bool booted;
+		bool booted, wild;
 		int r;
 
 		/* Whoever kicks the vCPU holds the lock. */
 		pthread_mutex_lock(&v->lock);
 		WRITE_ONCE(v->vcpu->run->immediate_exit, 0);
 		booted = v->booted;
+		wild = READ_ONCE(m->wild);
 		pthread_mutex_unlock(&v->lock);
 
 		if (!booted) {
@@ -700,7 +709,7 @@ static void *vcpu_thread(void *arg)
 		}
 
 		r = __vcpu_run(v->vcpu);
-		if (READ_ONCE(m->wild)) {
+		if (wild || READ_ONCE(m->wild)) {
 			usleep(100);
 			continue;
 		}
@@ -915,8 +924,6 @@ static void test_reset_unlocked(void)
 	}
 	for (i = 0; i < m->nr; i++)
 		machine_reset_vcpu(&m->v[i], 2);
-	/* The last of the vCPUs to leave KVM_RUN may have done so just now. */
-	usleep(1000);
 	WRITE_ONCE(m->wild, false);
 	machine_wait(m, 2);
 	machine_stop(m);
@@ -957,10 +964,10 @@ static void test_refusals(void)
 	vcpu_state_free(before);
 	vcpu_state_free(after);
 
-	TEST_ASSERT(get_mp_state(env->vcpu) != KVM_MP_STATE_RESET,
+	TEST_ASSERT(vcpu_get_mp_state(env->vcpu) != KVM_MP_STATE_RESET,
 		    "KVM_GET_MP_STATE shows the request");
 	reset_vcpu(env->vcpu);
-	TEST_ASSERT(get_mp_state(env->vcpu) != KVM_MP_STATE_RESET,
+	TEST_ASSERT(vcpu_get_mp_state(env->vcpu) != KVM_MP_STATE_RESET,
 		    "KVM_GET_MP_STATE shows the request");
 
 	env_free(env);

@@ -23,7 +23,6 @@
 
 /* Where rows have memory of their own. */
 #define MEM_GPA		0x50000000ul
-#define MEM_SLOT	1
 
 /* A function in the range of calls to the owner of the vendor specific hypervisor. */
 #define SMCCC_FUNC	0xc6001234u
@@ -74,11 +73,6 @@ NC_GUEST_CODE(name,							\
 	MARKS_AND_REPORT						\
 "	.popsection\n"							\
 )
-
-/* For another name than that of the code. */
-#define GUEST_LABEL(_name)						\
-	.insn = guest_##_name,						\
-	.next = guest_##_name##_next
 
 GUEST_CODE(ldrb, "ldrb	w3, [x4]");
 GUEST_CODE(ldrh, "ldrh	w3, [x4]");
@@ -198,11 +192,10 @@ bool nc_arch_is_report(struct kvm_vcpu *vcpu)
 
 void nc_arch_migrate(struct nc_test *t)
 {
-	struct nc_saved_regs *regs = nc_save_reg_list(t->vcpu);
+	struct kvm_saved_regs *regs = vcpu_save_reg_list(t->vcpu);
 	struct kvm_vcpu_events events;
-	struct kvm_mp_state mp_state;
+	u32 mp_state = vcpu_get_mp_state(t->vcpu);
 
-	vcpu_mp_state_get(t->vcpu, &mp_state);
 	vcpu_events_get(t->vcpu, &events);
 
 	kvm_vm_release(t->vm);
@@ -211,9 +204,10 @@ void nc_arch_migrate(struct nc_test *t)
 		t->exit->setup_vm(t);
 	init_vcpu(t);
 
-	nc_load_reg_list(t->vcpu, regs);
+	vcpu_restore_reg_list(t->vcpu, regs);
 	vcpu_events_set(t->vcpu, &events);
-	vcpu_mp_state_set(t->vcpu, &mp_state);
+	vcpu_set_mp_state(t->vcpu, mp_state);
+	free(regs);
 }
 
 const char *nc_arch_reset(struct nc_test *t)
@@ -225,150 +219,27 @@ const char *nc_arch_reset(struct nc_test *t)
 	return NULL;
 }
 
-static void set_pc(struct nc_test *t, const char *label)
-{
-	vcpu_set_reg(t->vcpu, ARM64_CORE_REG(regs.pc), nc_arch_guest_pc(t, label));
-}
-
-/* Userspace emulates the instruction, or at least skips it. */
-static void resume_at_next(struct nc_test *t)
-{
-	set_pc(t, t->exit->next);
-}
-
-static void resume_runnable(struct nc_test *t)
-{
-	struct kvm_mp_state mp_state = { .mp_state = KVM_MP_STATE_RUNNABLE };
-
-	vcpu_mp_state_set(t->vcpu, &mp_state);
-}
-
-/* ---- KVM_RUN that fails ---- */
-
-static void run_errno(struct nc_test *t, int err)
-{
-	int ret = __vcpu_run(t->vcpu);
-
-	NC_ASSERT(t, ret == -1 && errno == err,
-		  "KVM_RUN doesn't fail with errno %d, rc: %d, errno: %d", err, ret, errno);
-}
-
-static void run_efault(struct nc_test *t)
-{
-	run_errno(t, EFAULT);
-}
-
-static void run_eintr(struct nc_test *t)
-{
-	run_errno(t, EINTR);
-}
-
-static void run_enosys(struct nc_test *t)
-{
-	run_errno(t, ENOSYS);
-}
-
-static void run_immediate_exit(struct nc_test *t)
-{
-	NC_ASSERT(t, __vcpu_run_immediate_exit(t->vcpu), "KVM_RUN has exited");
-}
-
-static void run_signal(struct nc_test *t)
-{
-	NC_ASSERT(t, nc_run_with_signal(t->vcpu), "KVM_RUN has exited");
-}
-
 /* ---- MMIO ---- */
-
-static void check_mmio(struct nc_test *t, bool is_write)
-{
-	struct kvm_run *run = t->vcpu->run;
-
-	nc_check_mmio(t, 0);
-	NC_ASSERT(t, run->mmio.phys_addr == t->exit->gpa && run->mmio.len == t->exit->len,
-		  "MMIO of %u bytes at 0x%llx", run->mmio.len, run->mmio.phys_addr);
-	NC_ASSERT(t, run->mmio.is_write == is_write, "is_write is %d", run->mmio.is_write);
-}
-
-static void check_mmio_load(struct nc_test *t, int part)
-{
-	check_mmio(t, false);
-}
-
-static void check_mmio_store(struct nc_test *t, int part)
-{
-	check_mmio(t, true);
-}
 
 static void expect_x3(struct nc_test *t)
 {
 	t->want.gpr[X3] = nc_answer(t, t->exit->len);
 }
 
-static u64 signed_answer(struct nc_test *t)
-{
-	int shift = 64 - t->exit->len * 8;
-
-	return (s64)(nc_answer(t, t->exit->len) << shift) >> shift;
-}
-
 static void expect_signed_x3(struct nc_test *t)
 {
-	t->want.gpr[X3] = signed_answer(t);
+	t->want.gpr[X3] = nc_signed_answer(t, t->exit->len);
 }
 
 static void expect_signed_w3(struct nc_test *t)
 {
-	t->want.gpr[X3] = (u32)signed_answer(t);
-}
-
-static void check_written(struct nc_test *t, u64 val)
-{
-	NC_ASSERT(t, !memcmp(t->device, &val, t->exit->len),
-		  "the device has other data than the guest had");
-	nc_check_mmio_write(t);
+	t->want.gpr[X3] = (u32)nc_signed_answer(t, t->exit->len);
 }
 
 static void check_written_x3(struct nc_test *t)
 {
-	check_written(t, t->want.gpr[X3]);
+	nc_check_written(t, t->want.gpr[X3]);
 }
-
-static void check_written_zero(struct nc_test *t)
-{
-	check_written(t, 0);
-}
-
-/*
- * Only the answer is of any interest to KVM, what the exit was about is for it to
- * know: spoil that, unless KVM is older than its promise not to care.
- */
-static void act_mmio(struct nc_test *t, int part)
-{
-	struct kvm_run *run = t->vcpu->run;
-
-	nc_act_mmio(t, part);
-	if (!kvm_has_cap(KVM_CAP_NEEDS_COMPLETION))
-		return;
-
-	run->exit_reason = KVM_EXIT_UNKNOWN;
-	run->mmio.phys_addr = 0;
-	run->mmio.len = 0;
-	run->mmio.is_write = !run->mmio.is_write;
-}
-
-#define MMIO(_gpa, _len)						\
-	.reason = KVM_EXIT_MMIO,					\
-	.needs_completion = true,					\
-	.gpa = _gpa,							\
-	.len = _len,							\
-	.act = act_mmio
-
-#define MMIO_LOAD(gpa, len)						\
-	MMIO(gpa, len), .check_exit = check_mmio_load, .check = nc_check_mmio_read
-
-#define MMIO_STORE(gpa, len)						\
-	MMIO(gpa, len), .check_exit = check_mmio_store
 
 /* An access that isn't aligned takes normal memory, i.e. address translation. */
 static void setup_guest_mmu(struct nc_test *t)
@@ -409,7 +280,7 @@ static void act_abort(struct nc_test *t, int part)
 {
 	struct kvm_vcpu_events events = { .exception.ext_dabt_pending = true };
 
-	act_mmio(t, part);
+	nc_act_mmio(t, part);
 	if (!t->priv[0]++)
 		vcpu_events_set(t->vcpu, &events);
 }
@@ -448,7 +319,7 @@ static void check_nisv_pre(struct nc_test *t, int part)
 	.gpa = MMIO_GPA,						\
 	.setup_vm = setup_vm_nisv,					\
 	.setup_vcpu = setup_vcpu_fp,					\
-	.resume = resume_at_next
+	.resume = nc_resume_at_next
 
 static const char *no_ls64(void)
 {
@@ -596,9 +467,7 @@ static void set_irq_line(struct nc_test *t, bool level)
 /* The interrupt is there already when the vCPU is about to sleep. */
 static void setup_vcpu_wakeup(struct nc_test *t)
 {
-	struct kvm_mp_state mp_state = { .mp_state = KVM_MP_STATE_SUSPENDED };
-
-	vcpu_mp_state_set(t->vcpu, &mp_state);
+	vcpu_set_mp_state(t->vcpu, KVM_MP_STATE_SUSPENDED);
 	set_irq_line(t, true);
 }
 
@@ -610,7 +479,7 @@ static void check_wakeup(struct nc_test *t, int part)
 static void resume_wakeup(struct nc_test *t)
 {
 	set_irq_line(t, false);
-	resume_runnable(t);
+	nc_resume_runnable(t);
 }
 
 static void setup_vcpu_cpu_off(struct nc_test *t)
@@ -706,42 +575,14 @@ static void check_watchpoint(struct nc_test *t, int part)
 	check_debug_ec(t, ESR_ELx_EC_WATCHPT_LOW);
 }
 
-static void resume_debug(struct nc_test *t)
-{
-	struct kvm_guest_debug debug = {};
-
-	vcpu_guest_debug_set(t->vcpu, &debug);
-}
-
-static void resume_brk(struct nc_test *t)
-{
-	resume_debug(t);
-	resume_at_next(t);
-}
-
 /* ---- dirty ring ---- */
-
-#define DIRTY_RING_SIZE	getpagesize()
 
 static void create_vm_dirty_ring(struct nc_test *t)
 {
 	t->vm = create_vm();
-	vm_enable_dirty_ring(t->vm, DIRTY_RING_SIZE);
+	vm_enable_dirty_ring(t->vm, NC_DIRTY_RING_SIZE);
 	t->vcpu = __vm_vcpu_add(t->vm, 0);
 	init_vcpu(t);
-}
-
-/* Only the first VM has a ring. */
-static void setup_vm_dirty_ring(struct nc_test *t)
-{
-	t->priv[0]++;
-}
-
-static void setup_guest_dirty_ring(struct nc_test *t)
-{
-	vm_userspace_mem_region_add(t->vm, VM_MEM_SRC_ANONYMOUS, MEM_GPA, MEM_SLOT,
-				    DIRTY_RING_SIZE / sizeof(struct kvm_dirty_gfn),
-				    KVM_MEM_LOG_DIRTY_PAGES);
 }
 
 static void setup_vcpu_dirty_ring(struct nc_test *t)
@@ -749,55 +590,19 @@ static void setup_vcpu_dirty_ring(struct nc_test *t)
 	t->want.gpr[X5] = t->vm->page_size;
 }
 
-static void check_dirty_ring(struct nc_test *t, int part)
-{
-	NC_ASSERT(t, vcpu_get_reg(t->vcpu, ARM64_CORE_REG(regs.pc)) ==
-		  nc_arch_guest_pc(t, t->exit->insn), "the pc is not at the store");
-}
-
-static void resume_dirty_ring(struct nc_test *t)
-{
-	struct kvm_dirty_gfn *gfns;
-	u32 i, nr = 0;
-
-	resume_at_next(t);
-	if (t->priv[0] > 1)
-		return;
-
-	gfns = vcpu_map_dirty_ring(t->vcpu);
-	for (i = 0; i < t->vcpu->dirty_gfns_count; i++) {
-		if (!(gfns[i].flags & KVM_DIRTY_GFN_F_DIRTY))
-			continue;
-
-		WRITE_ONCE(gfns[i].flags, KVM_DIRTY_GFN_F_RESET);
-		nr++;
-	}
-	TEST_ASSERT_EQ(kvm_vm_reset_dirty_ring(t->vm), nr);
-}
-
 /* ---- memory that isn't there ---- */
-
-static void add_memory(struct nc_test *t, u32 flags, int prot, int fd)
-{
-	void *mem = kvm_mmap(t->vm->page_size, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-
-	vm_set_user_memory_region2(t->vm, MEM_SLOT, flags, MEM_GPA,
-				   t->vm->page_size, mem, fd, 0);
-}
 
 /* A guest_memfd slot doesn't keep the file. */
 static void setup_guest_memfd(struct nc_test *t)
 {
-	int fd = vm_create_guest_memfd(t->vm, t->vm->page_size,
+	size_t size = t->vm->page_size;
+	void *mem = kvm_mmap(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	int fd = vm_create_guest_memfd(t->vm, size,
 				       GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED);
 
-	add_memory(t, KVM_MEM_GUEST_MEMFD, PROT_READ | PROT_WRITE, fd);
+	vm_set_user_memory_region2(t->vm, NC_MEM_SLOT, KVM_MEM_GUEST_MEMFD, MEM_GPA,
+				   size, mem, fd, 0);
 	close(fd);
-}
-
-static void setup_guest_prot_none(struct nc_test *t)
-{
-	add_memory(t, 0, PROT_NONE, -1);
 }
 
 static const char *no_guest_memfd(void)
@@ -843,40 +648,40 @@ static void resume_timer(struct nc_test *t)
 }
 
 const struct nc_exit nc_exits[] = {
-	{ NC_GUEST_INSN(ldrb), MMIO_LOAD(MMIO_GPA, 1), .expect = expect_x3 },
-	{ NC_GUEST_INSN(ldrh), MMIO_LOAD(MMIO_GPA, 2), .expect = expect_x3 },
-	{ NC_GUEST_INSN(ldr_w), MMIO_LOAD(MMIO_GPA, 4), .expect = expect_x3 },
-	{ NC_GUEST_INSN(ldr_x), MMIO_LOAD(MMIO_GPA, 8), .expect = expect_x3 },
-	{ NC_GUEST_INSN(ldrsb_w), MMIO_LOAD(MMIO_GPA, 1), .expect = expect_signed_w3 },
-	{ NC_GUEST_INSN(ldrsb_x), MMIO_LOAD(MMIO_GPA, 1), .expect = expect_signed_x3 },
-	{ NC_GUEST_INSN(ldrsh_w), MMIO_LOAD(MMIO_GPA, 2), .expect = expect_signed_w3 },
-	{ NC_GUEST_INSN(ldrsh_x), MMIO_LOAD(MMIO_GPA, 2), .expect = expect_signed_x3 },
-	{ NC_GUEST_INSN(ldrsw), MMIO_LOAD(MMIO_GPA, 4), .expect = expect_signed_x3 },
-	{ NC_GUEST_INSN(ldr_xzr), MMIO_LOAD(MMIO_GPA, 8) },
-	{ NC_GUEST_INSN(ldar), MMIO_LOAD(MMIO_GPA, 8), .expect = expect_x3 },
-	{ NC_GUEST_INSN(strb), MMIO_STORE(MMIO_GPA, 1), .check = check_written_x3 },
-	{ NC_GUEST_INSN(strh), MMIO_STORE(MMIO_GPA, 2), .check = check_written_x3 },
-	{ NC_GUEST_INSN(str_w), MMIO_STORE(MMIO_GPA, 4), .check = check_written_x3 },
-	{ NC_GUEST_INSN(str_x), MMIO_STORE(MMIO_GPA, 8), .check = check_written_x3 },
-	{ NC_GUEST_INSN(str_xzr), MMIO_STORE(MMIO_GPA, 8), .check = check_written_zero },
-	{ NC_GUEST_INSN(stlr), MMIO_STORE(MMIO_GPA, 8), .check = check_written_x3 },
+	{ NC_GUEST_INSN(ldrb), NC_MMIO_LOAD(MMIO_GPA, 1), .expect = expect_x3 },
+	{ NC_GUEST_INSN(ldrh), NC_MMIO_LOAD(MMIO_GPA, 2), .expect = expect_x3 },
+	{ NC_GUEST_INSN(ldr_w), NC_MMIO_LOAD(MMIO_GPA, 4), .expect = expect_x3 },
+	{ NC_GUEST_INSN(ldr_x), NC_MMIO_LOAD(MMIO_GPA, 8), .expect = expect_x3 },
+	{ NC_GUEST_INSN(ldrsb_w), NC_MMIO_LOAD(MMIO_GPA, 1), .expect = expect_signed_w3 },
+	{ NC_GUEST_INSN(ldrsb_x), NC_MMIO_LOAD(MMIO_GPA, 1), .expect = expect_signed_x3 },
+	{ NC_GUEST_INSN(ldrsh_w), NC_MMIO_LOAD(MMIO_GPA, 2), .expect = expect_signed_w3 },
+	{ NC_GUEST_INSN(ldrsh_x), NC_MMIO_LOAD(MMIO_GPA, 2), .expect = expect_signed_x3 },
+	{ NC_GUEST_INSN(ldrsw), NC_MMIO_LOAD(MMIO_GPA, 4), .expect = expect_signed_x3 },
+	{ NC_GUEST_INSN(ldr_xzr), NC_MMIO_LOAD(MMIO_GPA, 8) },
+	{ NC_GUEST_INSN(ldar), NC_MMIO_LOAD(MMIO_GPA, 8), .expect = expect_x3 },
+	{ NC_GUEST_INSN(strb), NC_MMIO_STORE(MMIO_GPA, 1), .check = check_written_x3 },
+	{ NC_GUEST_INSN(strh), NC_MMIO_STORE(MMIO_GPA, 2), .check = check_written_x3 },
+	{ NC_GUEST_INSN(str_w), NC_MMIO_STORE(MMIO_GPA, 4), .check = check_written_x3 },
+	{ NC_GUEST_INSN(str_x), NC_MMIO_STORE(MMIO_GPA, 8), .check = check_written_x3 },
+	{ NC_GUEST_INSN(str_xzr), NC_MMIO_STORE(MMIO_GPA, 8), .check = nc_check_written_zero },
+	{ NC_GUEST_INSN(stlr), NC_MMIO_STORE(MMIO_GPA, 8), .check = check_written_x3 },
 	{
-		.name = "ldr_unaligned", GUEST_LABEL(ldr_x), UNALIGNED,
-		MMIO_LOAD(MMIO_GPA + 3, 8), .expect = expect_x3,
+		.name = "ldr_unaligned", NC_GUEST_LABEL(ldr_x), UNALIGNED,
+		NC_MMIO_LOAD(MMIO_GPA + 3, 8), .expect = expect_x3,
 	}, {
-		.name = "str_unaligned", GUEST_LABEL(str_x), UNALIGNED,
-		MMIO_STORE(MMIO_GPA + 3, 8), .check = check_written_x3,
+		.name = "str_unaligned", NC_GUEST_LABEL(str_x), UNALIGNED,
+		NC_MMIO_STORE(MMIO_GPA + 3, 8), .check = check_written_x3,
 	}, {
-		.name = "ldr_abort", .insn = guest_ldr_x, MMIO(MMIO_GPA, 8), ABORTED,
-		.check_exit = check_mmio_load, .check = nc_check_mmio_read,
+		.name = "ldr_abort", .insn = guest_ldr_x, NC_MMIO(MMIO_GPA, 8), ABORTED,
+		.check_exit = nc_check_mmio_load, .check = nc_check_mmio_read,
 	}, {
-		.name = "str_abort", .insn = guest_str_x, MMIO(MMIO_GPA, 8), ABORTED,
-		.check_exit = check_mmio_store, .check = check_written_x3,
+		.name = "str_abort", .insn = guest_str_x, NC_MMIO(MMIO_GPA, 8), ABORTED,
+		.check_exit = nc_check_mmio_store, .check = check_written_x3,
 	}, {
-		.name = "ldr_single_step", GUEST_LABEL(ldr_x),
-		MMIO_LOAD(MMIO_GPA, 8), .expect = expect_x3,
+		.name = "ldr_single_step", NC_GUEST_LABEL(ldr_x),
+		NC_MMIO_LOAD(MMIO_GPA, 8), .expect = expect_x3,
 		.setup_vcpu = setup_vcpu_step,
-		.resume = resume_debug,
+		.resume = nc_resume_debug,
 	},
 	{ NC_GUEST_INSN(ldp), NISV, .check_exit = check_nisv },
 	{ NC_GUEST_INSN(stp), NISV, .check_exit = check_nisv },
@@ -885,18 +690,18 @@ const struct nc_exit nc_exits[] = {
 	{ NC_GUEST_INSN(ldr_post), NISV, .check_exit = check_nisv },
 	{ NC_GUEST_INSN(str_pre), NISV, .check_exit = check_nisv_pre },
 	{
-		.name = "ldp_enosys", GUEST_LABEL(ldp),
+		.name = "ldp_enosys", NC_GUEST_LABEL(ldp),
 		.reason = NC_NO_EXIT,
 		.gpa = MMIO_GPA,
-		.run = run_enosys,
-		.resume = resume_at_next,
+		.err = ENOSYS,
+		.resume = nc_resume_at_next,
 	}, {
 		NC_GUEST_INSN(ld64b),
 		.reason = KVM_EXIT_ARM_LDST64B,
 		.gpa = MMIO_GPA,
 		.unavailable = no_ls64,
 		.check_exit = check_nisv,
-		.resume = resume_at_next,
+		.resume = nc_resume_at_next,
 	}, {
 		NC_GUEST_INSN(hvc), HYPERCALL,
 		.setup_vm = setup_vm_filter,
@@ -906,35 +711,35 @@ const struct nc_exit nc_exits[] = {
 		.setup_vm = setup_vm_filter,
 		.setup_vcpu = setup_vcpu_func,
 	}, {
-		.name = "hvc_cpu_on", GUEST_LABEL(hvc), HYPERCALL,
+		.name = "hvc_cpu_on", NC_GUEST_LABEL(hvc), HYPERCALL,
 		.setup_vm = setup_vm_filter_psci,
 		.setup_vcpu = setup_vcpu_cpu_on,
 	}, {
-		.name = "system_off", GUEST_LABEL(hvc), SYSTEM_EVENT(system_off),
+		.name = "system_off", NC_GUEST_LABEL(hvc), SYSTEM_EVENT(system_off),
 		.expect = expect_failure_all,
-		.resume = resume_runnable,
+		.resume = nc_resume_runnable,
 	}, {
-		.name = "system_off_smc", GUEST_LABEL(smc), SYSTEM_EVENT(system_off),
+		.name = "system_off_smc", NC_GUEST_LABEL(smc), SYSTEM_EVENT(system_off),
 		.expect = expect_failure_all,
-		.resume = resume_runnable,
+		.resume = nc_resume_runnable,
 	}, {
-		.name = "system_off2", GUEST_LABEL(hvc), SYSTEM_EVENT(system_off2),
+		.name = "system_off2", NC_GUEST_LABEL(hvc), SYSTEM_EVENT(system_off2),
 		.expect = expect_failure_all,
-		.resume = resume_runnable,
+		.resume = nc_resume_runnable,
 	}, {
-		.name = "system_reset", GUEST_LABEL(hvc), SYSTEM_EVENT(system_reset),
+		.name = "system_reset", NC_GUEST_LABEL(hvc), SYSTEM_EVENT(system_reset),
 		.expect = expect_failure_all,
-		.resume = resume_runnable,
+		.resume = nc_resume_runnable,
 	}, {
-		.name = "system_reset2", GUEST_LABEL(hvc), SYSTEM_EVENT(system_reset2),
+		.name = "system_reset2", NC_GUEST_LABEL(hvc), SYSTEM_EVENT(system_reset2),
 		.expect = expect_failure,
-		.resume = resume_runnable,
+		.resume = nc_resume_runnable,
 	}, {
-		.name = "system_suspend", GUEST_LABEL(hvc), SYSTEM_EVENT(system_suspend),
+		.name = "system_suspend", NC_GUEST_LABEL(hvc), SYSTEM_EVENT(system_suspend),
 		.setup_vm = setup_vm_suspend,
 		.resume = resume_suspend,
 	}, {
-		.name = "wakeup", GUEST_LABEL(nop),
+		.name = "wakeup", NC_GUEST_LABEL(nop),
 		.reason = KVM_EXIT_SYSTEM_EVENT,
 		.setup_vm = setup_vm_suspend,
 		.setup_vcpu = setup_vcpu_wakeup,
@@ -945,81 +750,74 @@ const struct nc_exit nc_exits[] = {
 		.reason = KVM_EXIT_DEBUG,
 		.setup_vcpu = setup_vcpu_brk,
 		.check_exit = check_brk,
-		.resume = resume_brk,
+		.resume = nc_resume_breakpoint,
 	}, {
-		.name = "single_step", GUEST_LABEL(nop),
+		.name = "single_step", NC_GUEST_LABEL(nop),
 		.reason = KVM_EXIT_DEBUG,
 		.at_exit = NC_AT_NEXT,
 		.setup_vcpu = setup_vcpu_step,
 		.check_exit = check_step,
-		.resume = resume_debug,
+		.resume = nc_resume_debug,
 	}, {
-		.name = "breakpoint", GUEST_LABEL(nop),
+		.name = "breakpoint", NC_GUEST_LABEL(nop),
 		.reason = KVM_EXIT_DEBUG,
 		.setup_vcpu = setup_vcpu_breakpoint,
 		.check_exit = check_breakpoint,
-		.resume = resume_debug,
+		.resume = nc_resume_debug,
 	}, {
-		.name = "watchpoint", GUEST_LABEL(str_x),
+		.name = "watchpoint", NC_GUEST_LABEL(str_x),
 		.reason = KVM_EXIT_DEBUG,
 		.setup_vcpu = setup_vcpu_watchpoint,
 		.check_exit = check_watchpoint,
-		.resume = resume_debug,
+		.resume = nc_resume_debug,
 	}, {
-		.name = "dirty_ring_full", GUEST_LABEL(dirty),
-		.reason = KVM_EXIT_DIRTY_RING_FULL,
-		.gpa = MEM_GPA,
-		.at_exit = NC_ANYWHERE,
+		.name = "dirty_ring_full", NC_GUEST_LABEL(dirty), NC_DIRTY_RING(MEM_GPA),
 		.create_vm = create_vm_dirty_ring,
-		.setup_vm = setup_vm_dirty_ring,
-		.setup_guest = setup_guest_dirty_ring,
 		.setup_vcpu = setup_vcpu_dirty_ring,
-		.check_exit = check_dirty_ring,
-		.resume = resume_dirty_ring,
 	}, {
-		.name = "memory_fault", GUEST_LABEL(ldr_x),
+		.name = "memory_fault", NC_GUEST_LABEL(ldr_x),
 		.reason = KVM_EXIT_MEMORY_FAULT,
 		.gpa = MEM_GPA,
 		.unavailable = no_guest_memfd,
 		.setup_guest = setup_guest_memfd,
-		.run = run_efault,
+		.err = EFAULT,
 		.check_exit = check_memory_fault,
-		.resume = resume_at_next,
+		.resume = nc_resume_at_next,
 	}, {
-		.name = "load_efault", GUEST_LABEL(ldr_x),
+		.name = "load_efault", NC_GUEST_LABEL(ldr_x),
 		.reason = NC_NO_EXIT,
 		.gpa = MEM_GPA,
-		.setup_guest = setup_guest_prot_none,
-		.run = run_efault,
-		.resume = resume_at_next,
+		.setup_guest = nc_setup_guest_prot_none,
+		.err = EFAULT,
+		.resume = nc_resume_at_next,
 	}, {
-		.name = "cpu_off_signal", GUEST_LABEL(hvc),
+		.name = "cpu_off_signal", NC_GUEST_LABEL(hvc),
 		.reason = KVM_EXIT_INTR,
 		.at_exit = NC_AT_NEXT,
 		.setup_vcpu = setup_vcpu_cpu_off,
 		.run = nc_run_sleep,
 		.expect = expect_cpu_off,
-		.resume = resume_runnable,
+		.resume = nc_resume_runnable,
 	}, {
-		.name = "wfi_signal", GUEST_LABEL(wfi),
+		.name = "wfi_signal", NC_GUEST_LABEL(wfi),
 		.reason = KVM_EXIT_INTR,
 		.at_exit = NC_AT_NEXT,
 		.run = nc_run_sleep,
 	}, {
-		.name = "signal", GUEST_LABEL(nop),
+		.name = "signal", NC_GUEST_LABEL(nop),
 		.reason = KVM_EXIT_INTR,
-		.run = run_signal,
+		.run = nc_run_signal,
 	}, {
-		.name = "timer_line", GUEST_LABEL(nop),
+		.name = "timer_line", NC_GUEST_LABEL(nop),
 		.reason = KVM_EXIT_INTR,
 		.setup_vcpu = setup_vcpu_timer,
-		.run = run_eintr,
+		.err = EINTR,
 		.check_exit = check_timer,
 		.resume = resume_timer,
 	}, {
-		.name = "immediate_exit", GUEST_LABEL(nop),
+		.name = "immediate_exit", NC_GUEST_LABEL(nop),
 		.reason = NC_NO_EXIT,
-		.run = run_immediate_exit,
+		.run = nc_run_immediate_exit,
 	},
 };
 
@@ -1028,53 +826,17 @@ const int nr_nc_exits = ARRAY_SIZE(nc_exits);
 const struct nc_absent_exit nc_absent_exits[] = {
 	{ KVM_EXIT_UNKNOWN, "not an exit, KVM has nothing to tell" },
 	{ KVM_EXIT_EXCEPTION, "no architecture has it" },
-	{ KVM_EXIT_IO, "x86" },
 	{ KVM_EXIT_HLT, "x86, KVM handles WFI and PSCI CPU_SUSPEND" },
-	{ KVM_EXIT_IRQ_WINDOW_OPEN, "x86 and mips" },
-	{ KVM_EXIT_SHUTDOWN, "x86" },
 	{ KVM_EXIT_FAIL_ENTRY, "takes a CPU that can't run the vCPU, or AArch32 where it isn't" },
-	{ KVM_EXIT_SET_TPR, "x86" },
-	{ KVM_EXIT_TPR_ACCESS, "x86" },
-	{ KVM_EXIT_S390_SIEIC, "s390" },
-	{ KVM_EXIT_S390_RESET, "s390" },
-	{ KVM_EXIT_DCR, "powerpc, not anymore" },
-	{ KVM_EXIT_NMI, "x86 and powerpc" },
 	{ KVM_EXIT_INTERNAL_ERROR, "takes a trap to EL2 that KVM doesn't know of" },
-	{ KVM_EXIT_OSI, "powerpc" },
-	{ KVM_EXIT_PAPR_HCALL, "powerpc" },
-	{ KVM_EXIT_S390_UCONTROL, "s390" },
-	{ KVM_EXIT_WATCHDOG, "powerpc" },
-	{ KVM_EXIT_S390_TSCH, "s390" },
-	{ KVM_EXIT_EPR, "powerpc" },
-	{ KVM_EXIT_S390_STSI, "s390" },
-	{ KVM_EXIT_IOAPIC_EOI, "x86" },
-	{ KVM_EXIT_HYPERV, "x86" },
-	{ KVM_EXIT_X86_RDMSR, "x86" },
-	{ KVM_EXIT_X86_WRMSR, "x86" },
-	{ KVM_EXIT_AP_RESET_HOLD, "x86" },
-	{ KVM_EXIT_X86_BUS_LOCK, "x86" },
-	{ KVM_EXIT_XEN, "x86" },
 	{ KVM_EXIT_RISCV_SBI, "riscv" },
 	{ KVM_EXIT_RISCV_CSR, "riscv" },
-	{ KVM_EXIT_NOTIFY, "x86" },
-	{ KVM_EXIT_LOONGARCH_IOCSR, "loongarch" },
-	{ KVM_EXIT_TDX, "x86" },
 	{ KVM_EXIT_ARM_SEA, "takes broken memory, see sea_to_user" },
-	{ KVM_EXIT_SNP_REQ_CERTS, "x86" },
-	{ KVM_EXIT_X86_INIT_SIPI, "x86" },
 };
 
 const int nr_nc_absent_exits = ARRAY_SIZE(nc_absent_exits);
 
 /* ---- ioctls ---- */
-
-static void ioctl_mp_state(struct kvm_vcpu *vcpu)
-{
-	struct kvm_mp_state mp_state;
-
-	vcpu_mp_state_get(vcpu, &mp_state);
-	vcpu_mp_state_set(vcpu, &mp_state);
-}
 
 static void ioctl_events(struct kvm_vcpu *vcpu)
 {
@@ -1086,19 +848,7 @@ static void ioctl_events(struct kvm_vcpu *vcpu)
 
 static void ioctl_one_reg(struct kvm_vcpu *vcpu)
 {
-	nc_load_reg_list(vcpu, nc_save_reg_list(vcpu));
-}
-
-static void ioctl_guest_debug(struct kvm_vcpu *vcpu)
-{
-	struct kvm_guest_debug debug = {};
-
-	vcpu_guest_debug_set(vcpu, &debug);
-}
-
-static void ioctl_signal_mask(struct kvm_vcpu *vcpu)
-{
-	vcpu_ioctl(vcpu, KVM_SET_SIGNAL_MASK, (struct kvm_signal_mask *)NULL);
+	vcpu_copy_reg_list(vcpu, vcpu);
 }
 
 static void ioctl_irq_line(struct kvm_vcpu *vcpu)
@@ -1127,11 +877,6 @@ static void ioctl_finalize(struct kvm_vcpu *vcpu)
 	__vcpu_ioctl(vcpu, KVM_ARM_VCPU_FINALIZE, &feature);
 }
 
-static void ioctl_stats_fd(struct kvm_vcpu *vcpu)
-{
-	close(vcpu_get_stats_fd(vcpu));
-}
-
 /* A reset that fails is none. */
 static void ioctl_bad_init(struct kvm_vcpu *vcpu)
 {
@@ -1142,19 +887,13 @@ static void ioctl_bad_init(struct kvm_vcpu *vcpu)
 		    "KVM_ARM_VCPU_INIT can change features");
 }
 
-#define IOCTL(name)	{ #name, ioctl_##name }
-
 const struct nc_ioctl nc_ioctls[] = {
-	IOCTL(mp_state),
-	IOCTL(events),
-	IOCTL(one_reg),
-	IOCTL(guest_debug),
-	IOCTL(signal_mask),
-	IOCTL(irq_line),
-	IOCTL(device_attr),
-	IOCTL(finalize),
-	IOCTL(stats_fd),
-	IOCTL(bad_init),
+	NC_IOCTL(events),
+	NC_IOCTL(one_reg),
+	NC_IOCTL(irq_line),
+	NC_IOCTL(device_attr),
+	NC_IOCTL(finalize),
+	NC_IOCTL(bad_init),
 };
 
 const int nr_nc_ioctls = ARRAY_SIZE(nc_ioctls);
@@ -1166,20 +905,19 @@ const int nr_nc_arch_garbage_holes = ARRAY_SIZE(nc_arch_garbage_holes);
 
 static void guest_garbage(void)
 {
-	u64 nr = 0, sum = 0, val;
+	struct nc_garbage_sum s = {};
+	u64 val;
 
 	for (;;) {
 		asm volatile("ldrsb	%0, [%1]" : "=r" (val) : "r" (MMIO_GPA));
 		asm volatile("ldrh	%w0, [%1]" : "=r" (val) : "r" (MMIO_GPA));
 		asm volatile("ldr	%0, [%1]" : "=r" (val) : "r" (MMIO_GPA + 5));
-		asm volatile("strb	%w0, [%1]" : : "r" (sum), "r" (MMIO_GPA));
-		asm volatile("str	%0, [%1]" : : "r" (sum), "r" (MMIO_GPA + 5));
+		asm volatile("strb	%w0, [%1]" : : "r" (s.sum), "r" (MMIO_GPA));
+		asm volatile("str	%0, [%1]" : : "r" (s.sum), "r" (MMIO_GPA + 5));
 		asm volatile("mov	w0, %w0\n hvc	#0"
 			     : : "r" (SMCCC_FUNC) : "x0", "x1", "x2", "x3");
 
-		sum = NC_GARBAGE_NEXT(sum, nr);
-		WRITE_ONCE(nc_garbage_sum.sum, sum);
-		WRITE_ONCE(nc_garbage_sum.nr, ++nr);
+		nc_garbage_done(&s);
 	}
 }
 

@@ -44,8 +44,7 @@
 #define MEM_PROTECT	0x13
 
 extern const char guest_code[];
-asm(
-"	.pushsection .text, \"ax\"\n"
+asm("	.pushsection .text, \"ax\"\n"
 "	.balign 64\n"
 "guest_code:\n"
 "	hvc	#0\n"
@@ -199,13 +198,6 @@ FIXTURE_VARIANT_ADD(psci, v1_1) { .version = V(1, 1) };
 FIXTURE_VARIANT_ADD(psci, v1_2) { .version = V(1, 2) };
 FIXTURE_VARIANT_ADD(psci, v1_3) { .version = V(1, 3) };
 
-static void set_mp_state(struct kvm_vcpu *vcpu, u32 state)
-{
-	struct kvm_mp_state mp_state = { .mp_state = state };
-
-	vcpu_mp_state_set(vcpu, &mp_state);
-}
-
 /* Every version up to the latest, 0.1 is a feature that isn't there. */
 static struct kvm_vm *create_vm(struct kvm_vcpu **vcpus, u32 version)
 {
@@ -261,8 +253,8 @@ static void check_row(struct kvm_vcpu **vcpus, const struct psci_row *row,
 	long ret;
 	int i;
 
-	set_mp_state(vcpus[VCPU_ON], KVM_MP_STATE_RUNNABLE);
-	set_mp_state(vcpus[VCPU_OFF], KVM_MP_STATE_STOPPED);
+	vcpu_set_mp_state(vcpus[VCPU_ON], KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(vcpus[VCPU_OFF], KVM_MP_STATE_STOPPED);
 
 	vcpu_set_reg(vcpu, ARM64_CORE_REG(regs.pc),
 		     addr_gva2gpa(vcpu->vm, (gva_t)guest_code));
@@ -283,7 +275,7 @@ static void check_row(struct kvm_vcpu **vcpus, const struct psci_row *row,
 			     run->system_event.data[0] == row->event_flags),
 			    "%s: no flags, ndata %u", row->name,
 			    run->system_event.ndata);
-		set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+		vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
 		vcpu_run(vcpu);
 	}
 
@@ -331,8 +323,8 @@ TEST_F(psci, reset)
 
 	check_rows(self->vcpus, variant->version, false);
 	for (i = 0; i < NR_VCPUS; i++)
-		set_mp_state(self->vcpus[i], KVM_MP_STATE_RESET);
-	set_mp_state(self->vcpus[CALLER], KVM_MP_STATE_RUNNABLE);
+		vcpu_set_mp_state(self->vcpus[i], KVM_MP_STATE_RESET);
+	vcpu_set_mp_state(self->vcpus[CALLER], KVM_MP_STATE_RUNNABLE);
 	check_rows(self->vcpus, variant->version, false);
 }
 
@@ -355,31 +347,6 @@ TEST_F(psci, smccc_filter)
 	check_rows(self->vcpus, variant->version, false);
 }
 
-/* Save and restore all registers, without a look at them. */
-static void copy_regs(struct kvm_vcpu *from, struct kvm_vcpu *to)
-{
-	struct kvm_reg_list *list = vcpu_get_reg_list(from);
-	u8 data[SZ_256], now[SZ_256];
-	struct kvm_one_reg reg = { .addr = (u64)data };
-	u64 i;
-
-	for (i = 0; i < list->n; i++) {
-		memset(data, 0, sizeof(data));
-		memset(now, 0, sizeof(now));
-		reg.id = list->reg[i];
-		vcpu_ioctl(from, KVM_GET_ONE_REG, &reg);
-		if (!__vcpu_ioctl(to, KVM_SET_ONE_REG, &reg))
-			continue;
-
-		/* Can't be set, but doesn't have to. */
-		TEST_ASSERT(!__vcpu_get_reg(to, reg.id, now),
-			    "Register 0x%llx is not there", reg.id);
-		TEST_ASSERT(!memcmp(now, data, sizeof(now)),
-			    "Register 0x%llx can't be restored", reg.id);
-	}
-	free(list);
-}
-
 TEST_F(psci, migrate)
 {
 	struct kvm_vcpu *vcpus[NR_VCPUS];
@@ -390,7 +357,7 @@ TEST_F(psci, migrate)
 
 	vm = create_vm(vcpus, variant->version);
 	for (i = 0; i < NR_VCPUS; i++)
-		copy_regs(self->vcpus[i], vcpus[i]);
+		vcpu_copy_reg_list(self->vcpus[i], vcpus[i]);
 	check_rows(vcpus, variant->version, false);
 
 	kvm_vm_free(vm);

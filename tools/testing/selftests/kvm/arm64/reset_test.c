@@ -45,9 +45,6 @@
 
 #define PMU_PPI		23
 
-#define ISR_EL1_I	BIT(7)
-#define ISR_EL1_F	BIT(6)
-
 #define CONTEXT_ID	0xdeadc0deul
 #define OLD_LIFE	0x01d1ul
 #define NEW_LIFE	0x4e3ful
@@ -199,13 +196,6 @@ static unsigned long guest_pc(struct kvm_vcpu *vcpu, const char *code)
 	return addr_gva2gpa(vcpu->vm, (gva_t)code);
 }
 
-static void set_mp_state(struct kvm_vcpu *vcpu, u32 state)
-{
-	struct kvm_mp_state mp_state = { .mp_state = state };
-
-	vcpu_mp_state_set(vcpu, &mp_state);
-}
-
 /* Start a life at @code, with registers that tell the lives apart. */
 static void set_regs(struct kvm_vcpu *vcpu, const char *code,
 		     unsigned long life, unsigned long *want)
@@ -242,24 +232,15 @@ static void check_gprs(struct __test_metadata *_metadata,
 	}
 }
 
-static u32 get_mp_state(struct kvm_vcpu *vcpu)
-{
-	struct kvm_mp_state mp_state;
-
-	vcpu_mp_state_get(vcpu, &mp_state);
-
-	return mp_state.mp_state;
-}
-
 /* All of the vCPUs are created running, unless told otherwise. */
 static void request_reset(struct __test_metadata *_metadata,
 			  struct kvm_vcpu *vcpu)
 {
 	unsigned long zeroes[NR_GPRS] = {};
 
-	set_mp_state(vcpu, KVM_MP_STATE_RESET);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RESET);
 
-	EXPECT_EQ(KVM_MP_STATE_RUNNABLE, get_mp_state(vcpu));
+	EXPECT_EQ(KVM_MP_STATE_RUNNABLE, vcpu_get_mp_state(vcpu));
 	EXPECT_EQ(0, vcpu_get_reg(vcpu, ARM64_CORE_REG(regs.pc)));
 	check_gprs(_metadata, vcpu, zeroes);
 }
@@ -348,7 +329,7 @@ static void cpu_on(struct __test_metadata *_metadata, struct kvm_vcpu *caller,
 	unsigned long caller_want[NR_GPRS];
 	u64 mpidr;
 
-	set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
 	mpidr = vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_MPIDR_EL1));
 
 	set_regs(caller, guest_hvc, OLD_LIFE, caller_want);
@@ -625,9 +606,9 @@ TEST_F(queued_reset, reset_request_power_off)
 	init.features[0] |= BIT(KVM_ARM_VCPU_POWER_OFF);
 	vcpu_ioctl(vcpu, KVM_ARM_VCPU_INIT, &init);
 
-	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
-	set_mp_state(vcpu, KVM_MP_STATE_RESET);
-	EXPECT_EQ(KVM_MP_STATE_STOPPED, get_mp_state(vcpu));
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RESET);
+	EXPECT_EQ(KVM_MP_STATE_STOPPED, vcpu_get_mp_state(vcpu));
 
 	vcpu_run_immediate_exit(self->caller);
 	cpu_on(_metadata, self->caller, vcpu, self->want);
@@ -638,7 +619,7 @@ TEST_F(queued_reset, reset_request_suspended)
 {
 	struct kvm_vcpu *vcpu = self->vcpu;
 
-	set_mp_state(vcpu, KVM_MP_STATE_SUSPENDED);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_SUSPENDED);
 	request_reset(_metadata, vcpu);
 	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
 
@@ -971,7 +952,7 @@ static void test_counter(struct __test_metadata *_metadata,
 
 static void mp_state_reset(struct kvm_vcpu *vcpu)
 {
-	set_mp_state(vcpu, KVM_MP_STATE_RESET);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RESET);
 }
 
 TEST_F(past, counter_userspace_reset)
@@ -1072,7 +1053,7 @@ TEST(reset_request_sve_vls)
 	vcpu_ioctl(vcpu, KVM_ARM_VCPU_INIT, &init);
 	vcpu_ioctl(vcpu, KVM_SET_ONE_REG, &one_reg);
 
-	set_mp_state(vcpu, KVM_MP_STATE_RESET);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RESET);
 
 	one_reg.addr = (u64)got;
 	vcpu_ioctl(vcpu, KVM_GET_ONE_REG, &one_reg);

@@ -11,12 +11,10 @@
 #include "gic_v3.h"
 #include "processor.h"
 #include "vcpu_reset_test.h"
+#include "vgic.h"
 
 /* EL1 is AArch32. */
 #define EL1_32BIT		RESET_ARCH_FLAG
-
-/* Not backed by memory, i.e. guest accesses are MMIO. */
-#define MMIO_GPA		0x40000000ul
 
 #define PMU_PPI			23
 #define VTIMER_PPI		27
@@ -164,7 +162,7 @@ void arch_boot(struct reset_env *env, struct kvm_vcpu *vcpu, gva_t stack,
 	vcpu_set_reg(vcpu, ARM64_CORE_REG(regs.pstate),
 		     PSR_MODE_EL1h | PSR_D_BIT | PSR_A_BIT | PSR_I_BIT | PSR_F_BIT);
 
-	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
 }
 
 void arch_remap(struct reset_env *env, gva_t gva, gpa_t gpa)
@@ -175,28 +173,13 @@ void arch_remap(struct reset_env *env, gva_t gva, gpa_t gpa)
 void arch_copy_vcpu(struct kvm_vcpu *from, struct kvm_vcpu *to)
 {
 	struct kvm_vcpu_events events;
-	struct kvm_reg_list *list;
-	u8 value[256];
-	u64 i;
 
 	vcpu_run_complete_exit(from);
 
-	/* What is read-only, and what is configuration, is the same anyway. */
-	list = vcpu_get_reg_list(from);
-	for (i = 0; i < list->n; i++) {
-		struct kvm_one_reg reg = {
-			.id = list->reg[i],
-			.addr = (u64)value,
-		};
-
-		if (!__vcpu_get_reg(from, list->reg[i], value))
-			__vcpu_ioctl(to, KVM_SET_ONE_REG, &reg);
-	}
-	free(list);
-
+	vcpu_copy_reg_list(from, to);
 	vcpu_events_get(from, &events);
 	vcpu_events_set(to, &events);
-	set_mp_state(to, get_mp_state(from));
+	vcpu_set_mp_state(to, vcpu_get_mp_state(from));
 }
 
 /* ---- What the guest does ------------------------------------------------- */
@@ -293,18 +276,6 @@ void arch_guest_second_life(void)
 
 /* ---- Exits to leave open, and the like ----------------------------------- */
 
-static void guest_mmio_load(void)
-{
-	READ_ONCE(*(u64 *)MMIO_GPA);
-	GUEST_FAIL("The old life goes on");
-}
-
-static void guest_mmio_store(void)
-{
-	WRITE_ONCE(*(u64 *)MMIO_GPA, 1);
-	GUEST_FAIL("The old life goes on");
-}
-
 static void guest_wfi(void)
 {
 	for (;;)
@@ -335,11 +306,6 @@ static void guest_cpu_off(void)
 	GUEST_FAIL("The old life goes on");
 }
 
-static void configure_mmio(struct reset_env *env)
-{
-	virt_map(env->vm, MMIO_GPA, MMIO_GPA, 1);
-}
-
 static void configure_system_suspend(struct reset_env *env)
 {
 	vm_enable_cap(env->vm, KVM_CAP_ARM_SYSTEM_SUSPEND, 0);
@@ -349,13 +315,6 @@ static void prepare_answered_exit(struct reset_env *env)
 {
 	prepare_open_exit(env);
 	memset(env->vcpu->run->mmio.data, 0xa5, sizeof(env->vcpu->run->mmio.data));
-}
-
-static void prepare_mp_state(struct reset_env *env)
-{
-	prepare_ran(env);
-	vcpu_run_immediate_exit(env->vcpu);
-	set_mp_state(env->vcpu, env->c->arg);
 }
 
 static void prepare_interrupted(struct reset_env *env)
@@ -395,7 +354,7 @@ static void prepare_cpu_on(struct reset_env *env)
 {
 	prepare_ran(env);
 	vcpu_run_immediate_exit(env->vcpu);
-	set_mp_state(env->vcpu, KVM_MP_STATE_STOPPED);
+	vcpu_set_mp_state(env->vcpu, KVM_MP_STATE_STOPPED);
 	run_helper(env, guest_cpu_on);
 }
 
@@ -403,7 +362,7 @@ static void prepare_cpu_on(struct reset_env *env)
 static void prepare_cpu_on_open(struct reset_env *env)
 {
 	prepare_answered_exit(env);
-	set_mp_state(env->vcpu, KVM_MP_STATE_STOPPED);
+	vcpu_set_mp_state(env->vcpu, KVM_MP_STATE_STOPPED);
 	run_helper(env, guest_cpu_on);
 }
 
@@ -457,6 +416,28 @@ static void guest_loop(void)
 {
 	for (;;)
 		asm volatile("nop");
+}
+
+static void configure_its(struct reset_env *env)
+{
+	TEST_REQUIRE(env->vm->arch.has_gic);
+	vgic_its_setup(env->vm);
+}
+
+/* The redistributor looks for pending LPIs in memory. */
+static void prepare_lpis(struct reset_env *env)
+{
+	u64 mpidr = vcpu_get_reg(env->vcpu, KVM_ARM64_SYS_REG(SYS_MPIDR_EL1));
+	/* The vCPU's ID is small enough for Aff0. */
+	u64 attr = (mpidr & 0xff) << KVM_DEV_ARM_VGIC_V3_MPIDR_SHIFT | GICR_CTLR;
+	u32 ctlr = GICR_CTLR_ENABLE_LPIS;
+
+	prepare_ran(env);
+	kvm_device_attr_set(env->vm->arch.gic_fd, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS,
+			    attr, &ctlr);
+	kvm_device_attr_get(env->vm->arch.gic_fd, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS,
+			    attr, &ctlr);
+	TEST_ASSERT(ctlr & GICR_CTLR_ENABLE_LPIS, "LPIs can not be enabled");
 }
 
 static void configure_singlestep(struct reset_env *env)
@@ -529,6 +510,8 @@ const struct reset_case arch_cases[] = {
 		  configure_mmio, prepare_cpu_on_open),
 	{ .name = "pending SGI", .prepare = prepare_sgi },
 	{ .name = "pending PPI", .prepare = prepare_ppi },
+	{ .name = "LPIs enabled", .configure = configure_its,
+	  .prepare = prepare_lpis },
 	{ .name = "pending SError", .prepare = prepare_serror },
 	{ .name = "pending abort", .prepare = prepare_abort },
 	{ .name = "single-step", .configure = configure_singlestep,

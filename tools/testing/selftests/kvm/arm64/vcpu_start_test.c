@@ -4,7 +4,9 @@
  */
 #include <linux/arm-smccc.h>
 #include <linux/psci.h>
+#include <linux/sizes.h>
 
+#include "gic_v3.h"
 #include "kvm_util.h"
 #include "processor.h"
 #include "vcpu_start_test.h"
@@ -14,7 +16,11 @@ enum {
 	X0, X1, X2, X3, X19 = 19, X20, X21, X22, X23, SP = 31,
 	NR_GPRS = 31,
 	CURRENTEL = 32, DAIF, SCTLR_EL1, TTBR0_EL1, VBAR_EL1, TPIDR_EL1, ELR_EL1,
-	SPSR_EL1, SP_EL0, CPACR_EL1, MPIDR_EL1,
+	SPSR_EL1, SP_EL0, CPACR_EL1, MPIDR_EL1, TTBR1_EL1, TCR_EL1, MAIR_EL1,
+	AMAIR_EL1, ESR_EL1, FAR_EL1, AFSR0_EL1, AFSR1_EL1, PAR_EL1,
+	CONTEXTIDR_EL1, TPIDR_EL0, TPIDRRO_EL0, CNTKCTL_EL1, CNTV_CTL_EL0,
+	CNTV_CVAL_EL0, CNTP_CTL_EL0, CNTP_CVAL_EL0, MDSCR_EL1, CSSELR_EL1, SPSEL,
+	NZCV,
 	NR_VIEW,
 };
 
@@ -31,8 +37,7 @@ const u32 wait_mp_state = KVM_MP_STATE_SUSPENDED;
 const bool kernel_waits = true;
 
 /* @base is the register with the address of the view, x1 gets lost. */
-asm(
-"	.pushsection .text, \"ax\"\n"
+asm("	.pushsection .text, \"ax\"\n"
 "	.macro	view_gprs, base\n"
 "	.irp	i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30\n"
 "	str	x\\i, [\\base, #8 * \\i]\n"
@@ -42,7 +47,7 @@ asm(
 "	mov	x1, sp\n"
 "	str	x1, [\\base, #8 * 31]\n"
 "	.set	slot, 32\n"
-"	.irp	reg, CurrentEL, daif, sctlr_el1, ttbr0_el1, vbar_el1, tpidr_el1, elr_el1, spsr_el1, sp_el0, cpacr_el1, mpidr_el1\n"
+"	.irp	reg, CurrentEL, daif, sctlr_el1, ttbr0_el1, vbar_el1, tpidr_el1, elr_el1, spsr_el1, sp_el0, cpacr_el1, mpidr_el1, ttbr1_el1, tcr_el1, mair_el1, amair_el1, esr_el1, far_el1, afsr0_el1, afsr1_el1, par_el1, contextidr_el1, tpidr_el0, tpidrro_el0, cntkctl_el1, cntv_ctl_el0, cntv_cval_el0, cntp_ctl_el0, cntp_cval_el0, mdscr_el1, csselr_el1, SPSel, nzcv\n"
 "	mrs	x1, \\reg\n"
 "	str	x1, [\\base, #8 * slot]\n"
 "	.set	slot, slot + 1\n"
@@ -339,7 +344,109 @@ void check_own_view(const struct guest_view *view, u64 life)
 	TEST_ASSERT_EQ(view->slot[TPIDR_EL1], own_reg(TPIDR_EL1, life));
 }
 
-bool reg_is_volatile(u64 id)
+/* Some of what a guest sets up for its SGIs and PPIs, and a pending SGI. */
+static const struct {
+	u32 group;
+	u32 reg;
+	u64 value;
+} local_irqs[] = {
+	{ KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, GICR_PENDBASER, 0x10000 },
+	{ KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, SZ_64K + GICR_ISENABLER0, 0x0800ffff },
+	{ KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, SZ_64K + GICR_IPRIORITYR0, 0x80a0c0e0 },
+	{ KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, SZ_64K + GICD_ISPENDR, 0x10 },
+	{ KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS, SYS_ICC_PMR_EL1, 0xf0 },
+	{ KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS, SYS_ICC_IGRPEN1_EL1, 1 },
+};
+
+/* As KVM returns them. */
+static u64 dirty_values[ARRAY_SIZE(local_irqs)];
+
+static u64 local_irq_attr(struct kvm_vcpu *vcpu, int i)
 {
-	return id == KVM_REG_ARM_TIMER_CNT || id == KVM_REG_ARM_PTIMER_CNT;
+	u64 reg = local_irqs[i].reg;
+
+	if (local_irqs[i].group == KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS)
+		reg = KVM_ARM64_SYS_REG(reg) & KVM_DEV_ARM_VGIC_SYSREG_INSTR_MASK;
+
+	/* The affinity is the ID, see set_call(). */
+	return (u64)vcpu->id << KVM_DEV_ARM_VGIC_V3_MPIDR_SHIFT | reg;
 }
+
+static u64 get_local_irq(struct kvm_vcpu *vcpu, int i)
+{
+	u64 value = 0;
+
+	kvm_device_attr_get(vcpu->vm->arch.gic_fd, local_irqs[i].group,
+			    local_irq_attr(vcpu, i), &value);
+
+	return value;
+}
+
+static void set_local_irq(struct kvm_vcpu *vcpu, int i, u64 value)
+{
+	kvm_device_attr_set(vcpu->vm->arch.gic_fd, local_irqs[i].group,
+			    local_irq_attr(vcpu, i), &value);
+}
+
+bool dirty_local_irqs(struct kvm_vcpu *vcpu)
+{
+	u64 clean;
+	int i;
+
+	if (!vcpu->vm->arch.has_gic)
+		return false;
+
+	for (i = 0; i < ARRAY_SIZE(local_irqs); i++) {
+		clean = get_local_irq(vcpu, i);
+		set_local_irq(vcpu, i, local_irqs[i].value);
+		dirty_values[i] = get_local_irq(vcpu, i);
+		TEST_ASSERT(dirty_values[i] != clean, "Register %d can't be set",
+			    i);
+	}
+
+	return true;
+}
+
+/* All or nothing. */
+bool local_irqs_dirty(struct kvm_vcpu *vcpu)
+{
+	bool dirty = get_local_irq(vcpu, 0) == dirty_values[0];
+	u64 value;
+	int i;
+
+	for (i = 1; i < ARRAY_SIZE(local_irqs); i++) {
+		value = get_local_irq(vcpu, i);
+		TEST_ASSERT((value == dirty_values[i]) == dirty,
+			    "Register %d is 0x%lx, which was 0x%lx, unlike others",
+			    i, value, dirty_values[i]);
+	}
+
+	return dirty;
+}
+
+void save_local_irqs(struct kvm_vcpu *vcpu, u64 *values)
+{
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(local_irqs); i++)
+		values[i] = get_local_irq(vcpu, i);
+}
+
+void restore_local_irqs(struct kvm_vcpu *vcpu, const u64 *values)
+{
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(local_irqs); i++)
+		set_local_irq(vcpu, i, values[i]);
+}
+
+void reset_cpu_only(struct kvm_vcpu *vcpu)
+{
+	vcpu_ioctl(vcpu, KVM_ARM_VCPU_INIT, &vcpu->init);
+}
+
+const struct vcpu_state_rule clocks[] = {
+	{ "timer.CNTVCT_EL0",	"clock" },
+	{ "timer.CNTPCT_EL0",	"clock" },
+	{}
+};

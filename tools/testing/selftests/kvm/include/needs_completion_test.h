@@ -119,7 +119,10 @@ struct nc_exit {
 	 */
 	void (*setup_vcpu)(struct nc_test *t);
 
-	/* Instead of vcpu_run(), e.g. if KVM_RUN is to fail. */
+	/* What KVM_RUN fails with, if it does. */
+	int err;
+
+	/* Instead of vcpu_run(), or to have KVM_RUN fail for a reason of its own. */
 	void (*run)(struct nc_test *t);
 
 	/* Verify what is in kvm_run, @part counts from 0. */
@@ -155,8 +158,11 @@ struct nc_exit {
 	extern const char guest_##name[], guest_##name##_next[];	\
 	asm(code)
 
+/* The latter is for exits that have another name than the code. */
 #define NC_GUEST_INSN(_name)						\
-	.name = #_name,							\
+	.name = #_name, NC_GUEST_LABEL(_name)
+
+#define NC_GUEST_LABEL(_name)						\
 	.insn = guest_##_name,						\
 	.next = guest_##_name##_next
 
@@ -192,7 +198,10 @@ struct nc_test {
 extern const struct nc_exit nc_exits[];
 extern const int nr_nc_exits;
 
-/* The exits that it can't, or that no test can, and why. */
+/*
+ * The exits that it can't, or that no test can, and why.  Those of architectures
+ * that don't have the test are not in the list.
+ */
 struct nc_absent_exit {
 	u32 reason;
 	const char *why;
@@ -248,13 +257,16 @@ void nc_arch_migrate(struct nc_test *t);
 const char *nc_arch_reset(struct nc_test *t);
 
 /*
- * Everything that userspace can do to a vCPU but KVM_RUN and a reset.  Nothing
- * here may change the state of the vCPU such that the exit can't be completed.
+ * Everything that userspace can do to a vCPU but KVM_RUN and a reset, and what
+ * all architectures have.  Nothing here may change the state of the vCPU such
+ * that the exit can't be completed.
  */
 struct nc_ioctl {
 	const char *name;
 	void (*func)(struct kvm_vcpu *vcpu);
 };
+
+#define NC_IOCTL(name)	{ #name, ioctl_##name }
 
 extern const struct nc_ioctl nc_ioctls[];
 extern const int nr_nc_ioctls;
@@ -262,8 +274,7 @@ extern const int nr_nc_ioctls;
 /*
  * For the test with garbage in kvm_run: create a VM, as t->vm and t->vcpu, with
  * a guest that has as many kinds of exits as possible in an endless loop, doesn't
- * care about the answers, and updates nc_garbage_sum once per iteration: first
- * @sum with NC_GARBAGE_NEXT() of both, and then @nr.
+ * care about the answers, and that ends each iteration with nc_garbage_done().
  */
 void nc_arch_create_garbage_vm(struct nc_test *t);
 
@@ -276,6 +287,14 @@ extern struct nc_garbage_sum nc_garbage_sum;
 
 #define NC_GARBAGE_NEXT(sum, nr)	((sum) * 6364136223846793005ul + (nr) + 1)
 
+static inline void nc_garbage_done(struct nc_garbage_sum *s)
+{
+	s->sum = NC_GARBAGE_NEXT(s->sum, s->nr);
+	s->nr++;
+	WRITE_ONCE(nc_garbage_sum.sum, s->sum);
+	WRITE_ONCE(nc_garbage_sum.nr, s->nr);
+}
+
 /* Parts of kvm_run that KVM takes as commands: not to be overwritten. */
 struct nc_range {
 	u32 offset;
@@ -287,29 +306,87 @@ extern const int nr_nc_arch_garbage_holes;
 
 /* ---- what the common part has for the architectures ---- */
 
-/* KVM_RUN with a signal pending, for struct nc_exit.run(); fails with EINTR. */
-int nc_run_with_signal(struct kvm_vcpu *vcpu);
+/* For struct nc_exit.run(): KVM_RUN that is interrupted. */
+void nc_run_immediate_exit(struct nc_test *t);
+void nc_run_signal(struct nc_test *t);
 
-/* The same for an instruction that puts the vCPU to sleep: it is NC_AT_NEXT then. */
+/* By a signal as well, asleep in the instruction: the pc is NC_AT_NEXT then. */
 void nc_run_sleep(struct nc_test *t);
 
 /* Reset the vCPU with KVM_MP_STATE_RESET if KVM has it. */
 bool nc_mp_state_reset(struct kvm_vcpu *vcpu);
 void nc_check_reset(struct nc_test *t);
 
-/* A device that answers MMIO with t->answer and stores to t->device. */
-void nc_check_mmio(struct nc_test *t, int part);
+/*
+ * For struct nc_exit.resume().  At the next instruction: userspace emulates the
+ * one that caused the exit, or at least skips it.
+ */
+void nc_resume_at_next(struct nc_test *t);
+void nc_resume_runnable(struct nc_test *t);
+/* The debugger goes away, and, the latter, takes its breakpoint along. */
+void nc_resume_debug(struct nc_test *t);
+void nc_resume_breakpoint(struct nc_test *t);
+
+/*
+ * A device that answers MMIO with t->answer and stores to t->device.  Only the
+ * answer is of any interest to KVM, what the exit was about is for it to know:
+ * nc_act_mmio() spoils that, unless KVM is older than its promise not to care.
+ */
 void nc_act_mmio(struct nc_test *t, int part);
-/* Each byte was read or written exactly once. */
+/* Any part of the access, or all of it, as a load or as a store. */
+void nc_check_mmio(struct nc_test *t, int part);
+void nc_check_mmio_load(struct nc_test *t, int part);
+void nc_check_mmio_store(struct nc_test *t, int part);
+/* Each byte was read or written exactly once, the latter with the value given. */
 void nc_check_mmio_read(struct nc_test *t);
 void nc_check_mmio_write(struct nc_test *t);
+void nc_check_written(struct nc_test *t, u64 val);
+void nc_check_written_zero(struct nc_test *t);
 
-/* Save and restore all registers of KVM_GET_REG_LIST; the latter frees them. */
-struct nc_saved_regs;
-struct nc_saved_regs *nc_save_reg_list(struct kvm_vcpu *vcpu);
-void nc_load_reg_list(struct kvm_vcpu *vcpu, struct nc_saved_regs *saved);
+#define NC_MMIO(_gpa, _len)						\
+	.reason = KVM_EXIT_MMIO,					\
+	.needs_completion = true,					\
+	.gpa = _gpa,							\
+	.len = _len,							\
+	.act = nc_act_mmio
 
-/* t->answer, or its first bytes, as a number. */
+/* Accesses with a single exit, which the instruction waits for. */
+#define NC_MMIO_LOAD(gpa, len)						\
+	NC_MMIO(gpa, len), .check_exit = nc_check_mmio_load, .check = nc_check_mmio_read
+
+#define NC_MMIO_STORE(gpa, len)						\
+	NC_MMIO(gpa, len), .check_exit = nc_check_mmio_store
+
+/* Where rows have memory of their own, at t->exit->gpa. */
+#define NC_MEM_SLOT		10
+
+/* For struct nc_exit.setup_guest(): a page that userspace can't access, either. */
+void nc_setup_guest_prot_none(struct nc_test *t);
+
+/*
+ * For a store that repeats itself, from one page to the next, in a VM that was
+ * created with a ring of NC_DIRTY_RING_SIZE.
+ */
+#define NC_DIRTY_RING_SIZE	getpagesize()
+
+#define NC_DIRTY_RING(_gpa)						\
+	.reason = KVM_EXIT_DIRTY_RING_FULL,				\
+	.gpa = _gpa,							\
+	.at_exit = NC_ANYWHERE,						\
+	.setup_vm = nc_setup_vm_dirty_ring,				\
+	.setup_guest = nc_setup_guest_dirty_ring,			\
+	.check_exit = nc_check_dirty_ring,				\
+	.resume = nc_resume_dirty_ring
+
+void nc_setup_vm_dirty_ring(struct nc_test *t);
+void nc_setup_guest_dirty_ring(struct nc_test *t);
+void nc_check_dirty_ring(struct nc_test *t, int part);
+void nc_resume_dirty_ring(struct nc_test *t);
+/* Collect what is in the ring. */
+void nc_reset_dirty_ring(struct nc_test *t);
+
+/* t->answer, or its first bytes, as a number, the latter with its sign extended. */
 u64 nc_answer(struct nc_test *t, int size);
+u64 nc_signed_answer(struct nc_test *t, int size);
 
 #endif /* SELFTEST_KVM_NEEDS_COMPLETION_TEST_H */

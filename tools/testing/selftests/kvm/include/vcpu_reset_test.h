@@ -14,6 +14,9 @@
 /* Memory that the guest tells KVM to use, and the page for the TLB. */
 #define SCRATCH_PAGES	2
 
+/* Not backed by memory, i.e. guest accesses are MMIO: two pages. */
+#define RESET_MMIO_GPA	0x40000000ul
+
 /*
  * A VM with the vCPU that is to be reset, or that is the twin of such a vCPU.
  * Nothing but the configuration of the vCPU may be done on creation.
@@ -120,9 +123,7 @@ bool arch_skip_exit(struct kvm_vcpu *vcpu);
 void arch_test_refusals(void);
 
 /* Helpers for the cases */
-u32 get_mp_state(struct kvm_vcpu *vcpu);
 int __set_mp_state(struct kvm_vcpu *vcpu, u32 state);
-void set_mp_state(struct kvm_vcpu *vcpu, u32 state);
 void reset_vcpu(struct kvm_vcpu *vcpu);
 void boot(struct reset_env *env, void *guest_code, u64 arg);
 void run_to_exit(struct kvm_vcpu *vcpu, u32 exit_reason);
@@ -133,7 +134,14 @@ void run_to_done(struct kvm_vcpu *vcpu);
 /* Run the first life up to its ucall. */
 void prepare_ran(struct reset_env *env);
 void prepare_dirty(struct reset_env *env);
+/* Run the first life, and set the multiprocessing state c->arg. */
+void prepare_mp_state(struct reset_env *env);
 /* Boot c->guest_code, and leave the exit c->arg open. */
 void prepare_open_exit(struct reset_env *env);
+
+/* An exit to leave open, see prepare_open_exit(), and what it takes. */
+void configure_mmio(struct reset_env *env);
+void guest_mmio_load(void);
+void guest_mmio_store(void);
 
 #endif /* SELFTEST_KVM_VCPU_RESET_TEST_H */

@@ -6,6 +6,7 @@
 #define SELFTEST_KVM_VCPU_START_TEST_H
 
 #include "kvm_util.h"
+#include "vcpu_state.h"
 
 /*
  * vCPUs of the test.  IDs other than those are not in use, ABSENT_ID is one of
@@ -24,8 +25,8 @@
  * then to SLOT_DONE.
  */
 #define VIEW_GPA	0x40000000ul
-#define NR_SLOTS	64
-#define SLOT_DONE	64
+#define NR_SLOTS	96
+#define SLOT_DONE	96
 
 struct guest_view {
 	u64 slot[NR_SLOTS];
@@ -48,17 +49,6 @@ struct start_call {
 	u64 target;
 	u64 entry;
 	u64 arg;
-};
-
-/* One register as KVM_GET_ONE_REG has it. */
-struct one_reg {
-	u64 id;
-	u8 data[256];
-};
-
-struct vcpu_regs {
-	u64 n;
-	struct one_reg reg[];
 };
 
 /*
@@ -127,8 +117,20 @@ void set_own_regs(struct kvm_vcpu *vcpu, const char *entry, u64 life);
 void check_start_view(const struct guest_view *view, u64 id, u64 arg);
 void check_own_view(const struct guest_view *view, u64 life);
 
-/* Changes all the time. */
-bool reg_is_volatile(u64 id);
+/*
+ * What belongs to the vCPU of an interrupt controller that a start by KVM leaves
+ * alone: set it up, false if there is no such thing, and see whether it still is.
+ */
+#define NR_LOCAL_IRQS	8
+bool dirty_local_irqs(struct kvm_vcpu *vcpu);
+bool local_irqs_dirty(struct kvm_vcpu *vcpu);
+void save_local_irqs(struct kvm_vcpu *vcpu, u64 *values);
+void restore_local_irqs(struct kvm_vcpu *vcpu, const u64 *values);
+/* Reset the vCPU like KVM_MP_STATE_RESET does, but not that. */
+void reset_cpu_only(struct kvm_vcpu *vcpu);
+
+/* The parts of struct vcpu_state that change all the time. */
+extern const struct vcpu_state_rule clocks[];
 
 static inline u64 code_gpa(struct kvm_vm *vm, const char *code)
 {

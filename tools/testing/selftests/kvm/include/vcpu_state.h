@@ -100,6 +100,14 @@ void vcpu_state_add_array(struct vcpu_state *state, const void *value,
 void vcpu_state_add_reg_list(struct kvm_vcpu *vcpu, struct vcpu_state *state);
 void vcpu_state_reg_name(u64 id, char *name, size_t size);
 
+/*
+ * Find a value that KVM takes for a register, and that reads as something new:
+ * flip the bits of one of @flips after the other, which the value of a larger
+ * register consists of several times, and then any bit of @mask by itself.
+ */
+void vcpu_state_dirty_reg(struct kvm_vcpu *vcpu, u64 id, const u64 *flips,
+			  int nr_flips, u64 mask);
+
 /* Read @fd's attribute, of @size bytes, if it has it. */
 void vcpu_state_add_attr(struct vcpu_state *state, int fd, u32 group, u64 attr,
 			 size_t size, const char *fmt, ...);

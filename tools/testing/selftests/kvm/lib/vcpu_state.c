@@ -11,7 +11,7 @@
 #include "vcpu_state.h"
 
 /* Enough for the hexadecimal digits of the largest field. */
-#define VALUE_LEN	(2 * 256 + 3)
+#define VALUE_LEN	(2 * KVM_REG_MAX_SIZE + 3)
 
 static void *grow(void *p, size_t size)
 {
@@ -94,14 +94,13 @@ void vcpu_state_add_reg_list(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 {
 	struct kvm_reg_list *list = vcpu_get_reg_list(vcpu);
 	char name[VCPU_STATE_NAME_LEN];
-	u8 value[256];
+	u8 value[KVM_REG_MAX_SIZE];
 	u64 i;
 
 	for (i = 0; i < list->n; i++) {
 		u64 id = list->reg[i];
 		size_t size = KVM_REG_SIZE(id);
 
-		TEST_ASSERT(size <= sizeof(value), "Huge register 0x%lx", id);
 		if (__vcpu_get_reg(vcpu, id, value))
 			size = 0;
 
@@ -113,13 +112,42 @@ void vcpu_state_add_reg_list(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 }
 #endif
 
+void vcpu_state_dirty_reg(struct kvm_vcpu *vcpu, u64 id, const u64 *flips,
+			  int nr_flips, u64 mask)
+{
+	u8 old[KVM_REG_MAX_SIZE], new[KVM_REG_MAX_SIZE], now[KVM_REG_MAX_SIZE];
+	struct kvm_one_reg reg = { .id = id, .addr = (u64)new };
+	size_t i, size = KVM_REG_SIZE(id);
+	int try;
+	u64 flip;
+
+	if (__vcpu_get_reg(vcpu, id, old))
+		return;
+
+	for (try = 0; try < nr_flips + min(size, sizeof(flip)) * 8; try++) {
+		flip = try < nr_flips ? flips[try] : BIT_ULL(try - nr_flips);
+		flip &= mask;
+		for (i = 0; i < size; i++)
+			new[i] = old[i] ^ (u8)(flip >> (8 * (i % sizeof(flip))));
+
+		if (!__vcpu_ioctl(vcpu, KVM_SET_ONE_REG, &reg) &&
+		    !__vcpu_get_reg(vcpu, id, now) && memcmp(old, now, size))
+			return;
+	}
+}
+
 struct vcpu_state *vcpu_state_get(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_state *state = calloc(1, sizeof(*state));
+	u32 mp_state;
 	u16 flags;
 
 	TEST_ASSERT(state, "-ENOMEM when allocating the state of a vCPU");
 	vcpu_state_arch_get(vcpu, state);
+
+	/* Behind what it has side effects on. */
+	mp_state = vcpu_get_mp_state(vcpu);
+	vcpu_state_add(state, &mp_state, sizeof(mp_state), "mp_state");
 
 	flags = vcpu->run->flags & KVM_RUN_NEEDS_COMPLETION;
 	vcpu_state_add(state, &flags, sizeof(flags), "run.needs_completion");

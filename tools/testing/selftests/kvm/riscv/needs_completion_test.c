@@ -21,7 +21,6 @@
 
 /* Where rows have memory of their own. */
 #define MEM_GPA			0x50000000ul
-#define MEM_SLOT		1
 
 /* Where the in-kernel interrupt controller is, if there is one. */
 #define IMSIC_GPA		0x28000000ul
@@ -104,11 +103,6 @@ NC_GUEST_CODE(name,							\
 /* An instruction of two bytes. */
 #define GUEST_CODE_C(name, insn)					\
 	GUEST_CODE(name, ".option rvc\n" insn "\n.option norvc")
-
-/* For another name than that of the code. */
-#define GUEST_LABEL(_name)						\
-	.insn = guest_##_name,						\
-	.next = guest_##_name##_next
 
 GUEST_CODE(lb, "lb	a5, 0(s0)");
 GUEST_CODE(lbu, "lbu	a5, 0(s0)");
@@ -213,10 +207,8 @@ bool nc_arch_is_report(struct kvm_vcpu *vcpu)
 
 void nc_arch_migrate(struct nc_test *t)
 {
-	struct nc_saved_regs *regs = nc_save_reg_list(t->vcpu);
-	struct kvm_mp_state mp_state;
-
-	vcpu_mp_state_get(t->vcpu, &mp_state);
+	struct kvm_saved_regs *regs = vcpu_save_reg_list(t->vcpu);
+	u32 mp_state = vcpu_get_mp_state(t->vcpu);
 
 	kvm_vm_release(t->vm);
 	t->vcpu = vm_recreate_with_one_vcpu(t->vm);
@@ -224,94 +216,22 @@ void nc_arch_migrate(struct nc_test *t)
 	if (t->exit->setup_vm)
 		t->exit->setup_vm(t);
 
-	nc_load_reg_list(t->vcpu, regs);
-	vcpu_mp_state_set(t->vcpu, &mp_state);
-}
-
-static void set_mp_state(struct nc_test *t, u32 state)
-{
-	struct kvm_mp_state mp_state = { .mp_state = state };
-
-	vcpu_mp_state_set(t->vcpu, &mp_state);
+	vcpu_restore_reg_list(t->vcpu, regs);
+	vcpu_set_mp_state(t->vcpu, mp_state);
+	free(regs);
 }
 
 const char *nc_arch_reset(struct nc_test *t)
 {
 	if (!nc_mp_state_reset(t->vcpu))
-		set_mp_state(t, KVM_MP_STATE_INIT_RECEIVED);
+		vcpu_set_mp_state(t->vcpu, KVM_MP_STATE_INIT_RECEIVED);
 	nc_check_reset(t);
 
 	init_vcpu(t->vcpu);
 	return NULL;
 }
 
-/* Userspace emulates the instruction, or at least skips it. */
-static void resume_at_next(struct nc_test *t)
-{
-	vcpu_set_reg(t->vcpu, RISCV_CORE_REG(regs.pc), nc_arch_guest_pc(t, t->exit->next));
-}
-
-static void resume_runnable(struct nc_test *t)
-{
-	set_mp_state(t, KVM_MP_STATE_RUNNABLE);
-}
-
-/* ---- KVM_RUN that fails ---- */
-
-static void run_errno(struct nc_test *t, int err)
-{
-	int ret = __vcpu_run(t->vcpu);
-
-	NC_ASSERT(t, ret == -1 && errno == err,
-		  "KVM_RUN doesn't fail with errno %d, rc: %d, errno: %d", err, ret, errno);
-}
-
-static void run_efault(struct nc_test *t)
-{
-	run_errno(t, EFAULT);
-}
-
-static void run_eio(struct nc_test *t)
-{
-	run_errno(t, EIO);
-}
-
-static void run_eopnotsupp(struct nc_test *t)
-{
-	run_errno(t, EOPNOTSUPP);
-}
-
-static void run_immediate_exit(struct nc_test *t)
-{
-	NC_ASSERT(t, __vcpu_run_immediate_exit(t->vcpu), "KVM_RUN has exited");
-}
-
-static void run_signal(struct nc_test *t)
-{
-	NC_ASSERT(t, nc_run_with_signal(t->vcpu), "KVM_RUN has exited");
-}
-
 /* ---- MMIO ---- */
-
-static void check_mmio(struct nc_test *t, bool is_write)
-{
-	struct kvm_run *run = t->vcpu->run;
-
-	nc_check_mmio(t, 0);
-	NC_ASSERT(t, run->mmio.phys_addr == t->exit->gpa && run->mmio.len == t->exit->len,
-		  "MMIO of %u bytes at 0x%llx", run->mmio.len, run->mmio.phys_addr);
-	NC_ASSERT(t, run->mmio.is_write == is_write, "is_write is %d", run->mmio.is_write);
-}
-
-static void check_mmio_load(struct nc_test *t, int part)
-{
-	check_mmio(t, false);
-}
-
-static void check_mmio_store(struct nc_test *t, int part)
-{
-	check_mmio(t, true);
-}
 
 static void expect_a5(struct nc_test *t)
 {
@@ -320,58 +240,16 @@ static void expect_a5(struct nc_test *t)
 
 static void expect_signed_a5(struct nc_test *t)
 {
-	int shift = 64 - t->exit->len * 8;
-
-	t->want.gpr[A5] = (s64)(nc_answer(t, t->exit->len) << shift) >> shift;
-}
-
-static void check_written(struct nc_test *t, u64 val)
-{
-	NC_ASSERT(t, !memcmp(t->device, &val, t->exit->len),
-		  "the device has other data than the guest had");
-	nc_check_mmio_write(t);
+	t->want.gpr[A5] = nc_signed_answer(t, t->exit->len);
 }
 
 static void check_written_a5(struct nc_test *t)
 {
-	check_written(t, t->want.gpr[A5]);
+	nc_check_written(t, t->want.gpr[A5]);
 }
-
-static void check_written_zero(struct nc_test *t)
-{
-	check_written(t, 0);
-}
-
-/*
- * Only the answer is of any interest to KVM, what the exit was about is for it to
- * know: spoil that, unless KVM is older than its promise not to care.
- */
-static void act_mmio(struct nc_test *t, int part)
-{
-	struct kvm_run *run = t->vcpu->run;
-
-	nc_act_mmio(t, part);
-	if (!kvm_has_cap(KVM_CAP_NEEDS_COMPLETION))
-		return;
-
-	run->exit_reason = KVM_EXIT_UNKNOWN;
-	run->mmio.phys_addr = 0;
-	run->mmio.len = 0;
-	run->mmio.is_write = !run->mmio.is_write;
-}
-
-#define MMIO(_gpa, _len)						\
-	.reason = KVM_EXIT_MMIO,					\
-	.needs_completion = true,					\
-	.gpa = _gpa,							\
-	.len = _len,							\
-	.act = act_mmio
-
-#define MMIO_LOAD(gpa, len)						\
-	MMIO(gpa, len), .check_exit = check_mmio_load, .check = nc_check_mmio_read
 
 #define MMIO_STORE(gpa, len)						\
-	MMIO(gpa, len), .check_exit = check_mmio_store, .check = check_written_a5
+	NC_MMIO_STORE(gpa, len), .check = check_written_a5
 
 /* ---- SBI ---- */
 
@@ -520,7 +398,7 @@ SRST_CALL(warm_reboot, SBI_SRST_WARM_REBOOT, KVM_SYSTEM_EVENT_RESET)
 	.setup_vcpu = setup_vcpu_##name,				\
 	.check_exit = check_##name,					\
 	.expect = expect_srst,						\
-	.resume = resume_runnable
+	.resume = nc_resume_runnable
 
 /* A call of old that doesn't return, not even with an error: it is repeated. */
 SBI_CALL(shutdown_v01, SBI_EXT_0_1_SHUTDOWN, 0)
@@ -535,8 +413,8 @@ static void check_shutdown_v01(struct nc_test *t, int part)
 
 static void resume_shutdown_v01(struct nc_test *t)
 {
-	resume_runnable(t);
-	resume_at_next(t);
+	nc_resume_runnable(t);
+	nc_resume_at_next(t);
 }
 
 /* KVM never asks about HSM calls. */
@@ -645,69 +523,20 @@ static void setup_vcpu_debug(struct nc_test *t)
 	vcpu_guest_debug_set(t->vcpu, &debug);
 }
 
-static void resume_debug(struct nc_test *t)
-{
-	struct kvm_guest_debug debug = {};
-
-	vcpu_guest_debug_set(t->vcpu, &debug);
-	resume_at_next(t);
-}
-
 /* ---- dirty ring ---- */
-
-#define DIRTY_RING_SIZE	getpagesize()
 
 static void create_vm_dirty_ring(struct nc_test *t)
 {
 	t->vm = vm_create(1);
-	vm_enable_dirty_ring(t->vm, DIRTY_RING_SIZE);
+	vm_enable_dirty_ring(t->vm, NC_DIRTY_RING_SIZE);
 	vm_enable_cap(t->vm, KVM_CAP_RISCV_MP_STATE_RESET, 0);
 	t->vcpu = vm_vcpu_add(t->vm, 0, NULL);
 	init_vcpu(t->vcpu);
 }
 
-/* Only the first VM has a ring. */
-static void setup_vm_dirty_ring(struct nc_test *t)
-{
-	t->priv[0]++;
-}
-
-static void setup_guest_dirty_ring(struct nc_test *t)
-{
-	vm_userspace_mem_region_add(t->vm, VM_MEM_SRC_ANONYMOUS, MEM_GPA, MEM_SLOT,
-				    DIRTY_RING_SIZE / sizeof(struct kvm_dirty_gfn),
-				    KVM_MEM_LOG_DIRTY_PAGES);
-}
-
 static void setup_vcpu_dirty_ring(struct nc_test *t)
 {
 	t->want.gpr[T3] = t->vm->page_size;
-}
-
-static void check_dirty_ring(struct nc_test *t, int part)
-{
-	NC_ASSERT(t, vcpu_get_reg(t->vcpu, RISCV_CORE_REG(regs.pc)) ==
-		  nc_arch_guest_pc(t, t->exit->insn), "the pc is not at the store");
-}
-
-static void resume_dirty_ring(struct nc_test *t)
-{
-	struct kvm_dirty_gfn *gfns;
-	u32 i, nr = 0;
-
-	resume_at_next(t);
-	if (t->priv[0] > 1)
-		return;
-
-	gfns = vcpu_map_dirty_ring(t->vcpu);
-	for (i = 0; i < t->vcpu->dirty_gfns_count; i++) {
-		if (!(gfns[i].flags & KVM_DIRTY_GFN_F_DIRTY))
-			continue;
-
-		WRITE_ONCE(gfns[i].flags, KVM_DIRTY_GFN_F_RESET);
-		nr++;
-	}
-	TEST_ASSERT_EQ(kvm_vm_reset_dirty_ring(t->vm), nr);
 }
 
 /* ---- no free interrupt file in the interrupt controller ---- */
@@ -772,7 +601,7 @@ static void setup_vcpu_vsfiles(struct nc_test *t)
 		vsfile_vms[i] = other.vm;
 		create_aia(other.vm);
 		init_vcpu(other.vcpu);
-		resume_at_next(&other);
+		nc_resume_at_next(&other);
 		vcpu_run(other.vcpu);
 		if (other.vcpu->run->exit_reason == KVM_EXIT_FAIL_ENTRY)
 			break;
@@ -799,81 +628,68 @@ static void resume_vsfiles(struct nc_test *t)
 	}
 }
 
-/* ---- memory that isn't there ---- */
-
-static void setup_guest_prot_none(struct nc_test *t)
-{
-	size_t size = t->vm->page_size;
-	void *mem;
-
-	mem = kvm_mmap(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-	vm_set_user_memory_region(t->vm, MEM_SLOT, 0, MEM_GPA, size, mem);
-	TEST_ASSERT(!mprotect(mem, size, PROT_NONE), "mprotect() failed, errno: %d", errno);
-}
-
 const struct nc_exit nc_exits[] = {
-	{ NC_GUEST_INSN(lb), MMIO_LOAD(MMIO_GPA, 1), .expect = expect_signed_a5 },
-	{ NC_GUEST_INSN(lbu), MMIO_LOAD(MMIO_GPA, 1), .expect = expect_a5 },
-	{ NC_GUEST_INSN(lh), MMIO_LOAD(MMIO_GPA, 2), .expect = expect_signed_a5 },
-	{ NC_GUEST_INSN(lhu), MMIO_LOAD(MMIO_GPA, 2), .expect = expect_a5 },
-	{ NC_GUEST_INSN(lw), MMIO_LOAD(MMIO_GPA, 4), .expect = expect_signed_a5 },
-	{ NC_GUEST_INSN(lwu), MMIO_LOAD(MMIO_GPA, 4), .expect = expect_a5 },
-	{ NC_GUEST_INSN(ld), MMIO_LOAD(MMIO_GPA, 8), .expect = expect_a5 },
-	{ NC_GUEST_INSN(ld_zero), MMIO_LOAD(MMIO_GPA, 8) },
-	{ NC_GUEST_INSN(c_lw), MMIO_LOAD(MMIO_GPA, 4), .expect = expect_signed_a5 },
-	{ NC_GUEST_INSN(c_ld), MMIO_LOAD(MMIO_GPA, 8), .expect = expect_a5 },
-	{ NC_GUEST_INSN(c_lwsp), MMIO_LOAD(MMIO_GPA, 4), .expect = expect_signed_a5 },
-	{ NC_GUEST_INSN(c_ldsp), MMIO_LOAD(MMIO_GPA, 8), .expect = expect_a5 },
+	{ NC_GUEST_INSN(lb), NC_MMIO_LOAD(MMIO_GPA, 1), .expect = expect_signed_a5 },
+	{ NC_GUEST_INSN(lbu), NC_MMIO_LOAD(MMIO_GPA, 1), .expect = expect_a5 },
+	{ NC_GUEST_INSN(lh), NC_MMIO_LOAD(MMIO_GPA, 2), .expect = expect_signed_a5 },
+	{ NC_GUEST_INSN(lhu), NC_MMIO_LOAD(MMIO_GPA, 2), .expect = expect_a5 },
+	{ NC_GUEST_INSN(lw), NC_MMIO_LOAD(MMIO_GPA, 4), .expect = expect_signed_a5 },
+	{ NC_GUEST_INSN(lwu), NC_MMIO_LOAD(MMIO_GPA, 4), .expect = expect_a5 },
+	{ NC_GUEST_INSN(ld), NC_MMIO_LOAD(MMIO_GPA, 8), .expect = expect_a5 },
+	{ NC_GUEST_INSN(ld_zero), NC_MMIO_LOAD(MMIO_GPA, 8) },
+	{ NC_GUEST_INSN(c_lw), NC_MMIO_LOAD(MMIO_GPA, 4), .expect = expect_signed_a5 },
+	{ NC_GUEST_INSN(c_ld), NC_MMIO_LOAD(MMIO_GPA, 8), .expect = expect_a5 },
+	{ NC_GUEST_INSN(c_lwsp), NC_MMIO_LOAD(MMIO_GPA, 4), .expect = expect_signed_a5 },
+	{ NC_GUEST_INSN(c_ldsp), NC_MMIO_LOAD(MMIO_GPA, 8), .expect = expect_a5 },
 	{ NC_GUEST_INSN(sb), MMIO_STORE(MMIO_GPA, 1) },
 	{ NC_GUEST_INSN(sh), MMIO_STORE(MMIO_GPA, 2) },
 	{ NC_GUEST_INSN(sw), MMIO_STORE(MMIO_GPA, 4) },
 	{ NC_GUEST_INSN(sd), MMIO_STORE(MMIO_GPA, 8) },
 	{
-		NC_GUEST_INSN(sd_zero), MMIO(MMIO_GPA, 8),
-		.check_exit = check_mmio_store,
-		.check = check_written_zero,
+		NC_GUEST_INSN(sd_zero), NC_MMIO_STORE(MMIO_GPA, 8),
+		.check = nc_check_written_zero,
 	},
 	{ NC_GUEST_INSN(c_sw), MMIO_STORE(MMIO_GPA, 4) },
 	{ NC_GUEST_INSN(c_sd), MMIO_STORE(MMIO_GPA, 8) },
 	{ NC_GUEST_INSN(c_swsp), MMIO_STORE(MMIO_GPA, 4) },
 	{ NC_GUEST_INSN(c_sdsp), MMIO_STORE(MMIO_GPA, 8) },
 	{
-		.name = "ld_unaligned", GUEST_LABEL(ld),
+		.name = "ld_unaligned", NC_GUEST_LABEL(ld),
 		.reason = NC_NO_EXIT,
 		.gpa = MMIO_GPA + 4,
-		.run = run_eio,
-		.resume = resume_at_next,
+		.err = EIO,
+		.resume = nc_resume_at_next,
 	}, {
 		NC_GUEST_INSN(amoadd_d),
 		.reason = NC_NO_EXIT,
 		.gpa = MMIO_GPA,
-		.run = run_eopnotsupp,
-		.resume = resume_at_next,
+		.err = EOPNOTSUPP,
+		.resume = nc_resume_at_next,
 	}, {
-		.name = "ld_efault", GUEST_LABEL(ld),
+		.name = "ld_efault", NC_GUEST_LABEL(ld),
 		.reason = NC_NO_EXIT,
 		.gpa = MEM_GPA,
-		.setup_guest = setup_guest_prot_none,
-		.run = run_efault,
-		.resume = resume_at_next,
+		.setup_guest = nc_setup_guest_prot_none,
+		.err = EFAULT,
+		.resume = nc_resume_at_next,
 	}, {
-		.name = "sbi_experimental", GUEST_LABEL(ecall), SBI_FORWARDED(experimental),
+		.name = "sbi_experimental", NC_GUEST_LABEL(ecall), SBI_FORWARDED(experimental),
 	}, {
-		.name = "sbi_vendor", GUEST_LABEL(ecall), SBI_FORWARDED(vendor),
+		.name = "sbi_vendor", NC_GUEST_LABEL(ecall), SBI_FORWARDED(vendor),
 	}, {
-		.name = "sbi_dbcn", GUEST_LABEL(ecall), SBI_FORWARDED(dbcn),
+		.name = "sbi_dbcn", NC_GUEST_LABEL(ecall), SBI_FORWARDED(dbcn),
 		.setup_vm = setup_vm_dbcn,
 	}, {
-		.name = "sbi_mpxy", GUEST_LABEL(ecall), SBI_FORWARDED(mpxy),
+		.name = "sbi_mpxy", NC_GUEST_LABEL(ecall), SBI_FORWARDED(mpxy),
 		.setup_vm = setup_vm_mpxy,
 	}, {
-		.name = "sbi_putchar", GUEST_LABEL(ecall), SBI_FORWARDED(putchar),
+		.name = "sbi_putchar", NC_GUEST_LABEL(ecall), SBI_FORWARDED(putchar),
 		.unavailable = no_sbi_v01,
 	}, {
-		.name = "sbi_getchar", GUEST_LABEL(ecall), SBI_FORWARDED(getchar),
+		.name = "sbi_getchar", NC_GUEST_LABEL(ecall), SBI_FORWARDED(getchar),
 		.unavailable = no_sbi_v01,
 	}, {
-		.name = "sbi_susp", GUEST_LABEL(ecall),
+		.name = "sbi_susp", NC_GUEST_LABEL(ecall),
 		.reason = KVM_EXIT_RISCV_SBI,
 		.needs_completion = true,
 		.setup_vm = setup_vm_susp,
@@ -882,11 +698,11 @@ const struct nc_exit nc_exits[] = {
 		.act = act_sbi,
 		.expect = expect_susp,
 	},
-	{ .name = "shutdown", GUEST_LABEL(ecall), SYSTEM_EVENT(shutdown) },
-	{ .name = "cold_reboot", GUEST_LABEL(ecall), SYSTEM_EVENT(cold_reboot) },
-	{ .name = "warm_reboot", GUEST_LABEL(ecall), SYSTEM_EVENT(warm_reboot) },
+	{ .name = "shutdown", NC_GUEST_LABEL(ecall), SYSTEM_EVENT(shutdown) },
+	{ .name = "cold_reboot", NC_GUEST_LABEL(ecall), SYSTEM_EVENT(cold_reboot) },
+	{ .name = "warm_reboot", NC_GUEST_LABEL(ecall), SYSTEM_EVENT(warm_reboot) },
 	{
-		.name = "shutdown_v01", GUEST_LABEL(ecall),
+		.name = "shutdown_v01", NC_GUEST_LABEL(ecall),
 		.reason = KVM_EXIT_SYSTEM_EVENT,
 		.unavailable = no_sbi_v01,
 		.setup_vcpu = setup_vcpu_shutdown_v01,
@@ -910,25 +726,18 @@ const struct nc_exit nc_exits[] = {
 		NC_GUEST_INSN(ebreak),
 		.reason = KVM_EXIT_DEBUG,
 		.setup_vcpu = setup_vcpu_debug,
-		.resume = resume_debug,
+		.resume = nc_resume_breakpoint,
 	}, {
 		NC_GUEST_INSN(c_ebreak),
 		.reason = KVM_EXIT_DEBUG,
 		.setup_vcpu = setup_vcpu_debug,
-		.resume = resume_debug,
+		.resume = nc_resume_breakpoint,
 	}, {
-		.name = "dirty_ring_full", GUEST_LABEL(dirty),
-		.reason = KVM_EXIT_DIRTY_RING_FULL,
-		.gpa = MEM_GPA,
-		.at_exit = NC_ANYWHERE,
+		.name = "dirty_ring_full", NC_GUEST_LABEL(dirty), NC_DIRTY_RING(MEM_GPA),
 		.create_vm = create_vm_dirty_ring,
-		.setup_vm = setup_vm_dirty_ring,
-		.setup_guest = setup_guest_dirty_ring,
 		.setup_vcpu = setup_vcpu_dirty_ring,
-		.check_exit = check_dirty_ring,
-		.resume = resume_dirty_ring,
 	}, {
-		.name = "no_vsfile", GUEST_LABEL(nop),
+		.name = "no_vsfile", NC_GUEST_LABEL(nop),
 		.reason = KVM_EXIT_FAIL_ENTRY,
 		.unavailable = no_vsfiles,
 		.setup_vm = setup_vm_aia,
@@ -937,26 +746,26 @@ const struct nc_exit nc_exits[] = {
 		.resume = resume_vsfiles,
 		.skip[NC_RESET] = "The vCPU has an interrupt file for its second life",
 	}, {
-		.name = "hart_stop_signal", GUEST_LABEL(ecall),
+		.name = "hart_stop_signal", NC_GUEST_LABEL(ecall),
 		.reason = KVM_EXIT_INTR,
 		.at_exit = NC_AT_NEXT,
 		.setup_vcpu = setup_vcpu_hart_stop,
 		.run = nc_run_sleep,
 		.expect = expect_hart_stop,
-		.resume = resume_runnable,
+		.resume = nc_resume_runnable,
 	}, {
-		.name = "wfi_signal", GUEST_LABEL(wfi),
+		.name = "wfi_signal", NC_GUEST_LABEL(wfi),
 		.reason = KVM_EXIT_INTR,
 		.at_exit = NC_AT_NEXT,
 		.run = nc_run_sleep,
 	}, {
-		.name = "signal", GUEST_LABEL(nop),
+		.name = "signal", NC_GUEST_LABEL(nop),
 		.reason = KVM_EXIT_INTR,
-		.run = run_signal,
+		.run = nc_run_signal,
 	}, {
-		.name = "immediate_exit", GUEST_LABEL(nop),
+		.name = "immediate_exit", NC_GUEST_LABEL(nop),
 		.reason = NC_NO_EXIT,
-		.run = run_immediate_exit,
+		.run = nc_run_immediate_exit,
 	},
 };
 
@@ -965,54 +774,18 @@ const int nr_nc_exits = ARRAY_SIZE(nc_exits);
 const struct nc_absent_exit nc_absent_exits[] = {
 	{ KVM_EXIT_UNKNOWN, "not an exit, KVM has nothing to tell" },
 	{ KVM_EXIT_EXCEPTION, "no architecture has it" },
-	{ KVM_EXIT_IO, "x86" },
 	{ KVM_EXIT_HYPERCALL, "KVM_EXIT_RISCV_SBI on riscv" },
 	{ KVM_EXIT_HLT, "x86, KVM handles WFI and SBI hart_suspend" },
-	{ KVM_EXIT_IRQ_WINDOW_OPEN, "x86 and mips" },
-	{ KVM_EXIT_SHUTDOWN, "x86" },
-	{ KVM_EXIT_SET_TPR, "x86" },
-	{ KVM_EXIT_TPR_ACCESS, "x86" },
-	{ KVM_EXIT_S390_SIEIC, "s390" },
-	{ KVM_EXIT_S390_RESET, "s390" },
-	{ KVM_EXIT_DCR, "powerpc, not anymore" },
-	{ KVM_EXIT_NMI, "x86 and powerpc" },
 	{ KVM_EXIT_INTERNAL_ERROR, "KVM_RUN fails instead on riscv" },
-	{ KVM_EXIT_OSI, "powerpc" },
-	{ KVM_EXIT_PAPR_HCALL, "powerpc" },
-	{ KVM_EXIT_S390_UCONTROL, "s390" },
-	{ KVM_EXIT_WATCHDOG, "powerpc" },
-	{ KVM_EXIT_S390_TSCH, "s390" },
-	{ KVM_EXIT_EPR, "powerpc" },
-	{ KVM_EXIT_S390_STSI, "s390" },
-	{ KVM_EXIT_IOAPIC_EOI, "x86" },
-	{ KVM_EXIT_HYPERV, "x86" },
 	{ KVM_EXIT_ARM_NISV, "arm64" },
-	{ KVM_EXIT_X86_RDMSR, "x86" },
-	{ KVM_EXIT_X86_WRMSR, "x86" },
-	{ KVM_EXIT_AP_RESET_HOLD, "x86" },
-	{ KVM_EXIT_X86_BUS_LOCK, "x86" },
-	{ KVM_EXIT_XEN, "x86" },
-	{ KVM_EXIT_NOTIFY, "x86" },
-	{ KVM_EXIT_LOONGARCH_IOCSR, "loongarch" },
 	{ KVM_EXIT_MEMORY_FAULT, "KVM_RUN fails without an exit on riscv, see ld_efault" },
-	{ KVM_EXIT_TDX, "x86" },
 	{ KVM_EXIT_ARM_SEA, "arm64" },
 	{ KVM_EXIT_ARM_LDST64B, "arm64" },
-	{ KVM_EXIT_SNP_REQ_CERTS, "x86" },
-	{ KVM_EXIT_X86_INIT_SIPI, "x86" },
 };
 
 const int nr_nc_absent_exits = ARRAY_SIZE(nc_absent_exits);
 
 /* ---- ioctls ---- */
-
-static void ioctl_mp_state(struct kvm_vcpu *vcpu)
-{
-	struct kvm_mp_state mp_state;
-
-	vcpu_mp_state_get(vcpu, &mp_state);
-	vcpu_mp_state_set(vcpu, &mp_state);
-}
 
 /* A reset that fails is none. */
 static void ioctl_bad_mp_state(struct kvm_vcpu *vcpu)
@@ -1025,19 +798,7 @@ static void ioctl_bad_mp_state(struct kvm_vcpu *vcpu)
 
 static void ioctl_one_reg(struct kvm_vcpu *vcpu)
 {
-	nc_load_reg_list(vcpu, nc_save_reg_list(vcpu));
-}
-
-static void ioctl_guest_debug(struct kvm_vcpu *vcpu)
-{
-	struct kvm_guest_debug debug = {};
-
-	vcpu_guest_debug_set(vcpu, &debug);
-}
-
-static void ioctl_signal_mask(struct kvm_vcpu *vcpu)
-{
-	vcpu_ioctl(vcpu, KVM_SET_SIGNAL_MASK, (struct kvm_signal_mask *)NULL);
+	vcpu_copy_reg_list(vcpu, vcpu);
 }
 
 static void ioctl_interrupt(struct kvm_vcpu *vcpu)
@@ -1049,21 +810,10 @@ static void ioctl_interrupt(struct kvm_vcpu *vcpu)
 	vcpu_ioctl(vcpu, KVM_INTERRUPT, &interrupt);
 }
 
-static void ioctl_stats_fd(struct kvm_vcpu *vcpu)
-{
-	close(vcpu_get_stats_fd(vcpu));
-}
-
-#define IOCTL(name)	{ #name, ioctl_##name }
-
 const struct nc_ioctl nc_ioctls[] = {
-	IOCTL(mp_state),
-	IOCTL(bad_mp_state),
-	IOCTL(one_reg),
-	IOCTL(guest_debug),
-	IOCTL(signal_mask),
-	IOCTL(interrupt),
-	IOCTL(stats_fd),
+	NC_IOCTL(bad_mp_state),
+	NC_IOCTL(one_reg),
+	NC_IOCTL(interrupt),
 };
 
 const int nr_nc_ioctls = ARRAY_SIZE(nc_ioctls);
@@ -1077,22 +827,21 @@ static bool guest_has_zkr;
 
 static void guest_garbage(void)
 {
-	u64 nr = 0, sum = 0, val;
+	struct nc_garbage_sum s = {};
+	u64 val;
 
 	for (;;) {
 		asm volatile("lb	%0, (%1)" : "=r" (val) : "r" (MMIO_GPA));
 		asm volatile("lhu	%0, (%1)" : "=r" (val) : "r" (MMIO_GPA));
 		asm volatile("ld	%0, (%1)" : "=r" (val) : "r" (MMIO_GPA));
-		asm volatile("sb	%0, (%1)" : : "r" (sum), "r" (MMIO_GPA));
-		asm volatile("sd	%0, (%1)" : : "r" (sum), "r" (MMIO_GPA));
-		sbi_ecall(SBI_EXT_TEST, SBI_EXT_TEST_CALL, nr, sum, 0, 0, 0, 0);
+		asm volatile("sb	%0, (%1)" : : "r" (s.sum), "r" (MMIO_GPA));
+		asm volatile("sd	%0, (%1)" : : "r" (s.sum), "r" (MMIO_GPA));
+		sbi_ecall(SBI_EXT_TEST, SBI_EXT_TEST_CALL, s.nr, s.sum, 0, 0, 0, 0);
 		if (guest_has_zkr)
 			asm volatile("csrrw	%0, " __stringify(CSR_SEED) ", zero"
 				     : "=r" (val));
 
-		sum = NC_GARBAGE_NEXT(sum, nr);
-		WRITE_ONCE(nc_garbage_sum.sum, sum);
-		WRITE_ONCE(nc_garbage_sum.nr, ++nr);
+		nc_garbage_done(&s);
 	}
 }
 

@@ -25,6 +25,7 @@
  *  - KVM_MP_STATE_INIT_RECEIVED cancels the queued reset.
  *  - An IPI that the guest sends to the started vCPU is not lost.
  *  - A stopped vCPU that sits in WFI notices that it was started.
+ *  - A hartid that no vCPU has starts none.
  *
  * SBI SUSP is forwarded to userspace and resets the vCPU when that exit is
  * completed.  Whatever userspace answers, the vCPU resumes as the guest asked.
@@ -217,22 +218,6 @@ static unsigned long guest_pc(struct kvm_vcpu *vcpu, const char *code)
 	return addr_gva2gpa(vcpu->vm, (gva_t)code);
 }
 
-static void set_mp_state(struct kvm_vcpu *vcpu, u32 state)
-{
-	struct kvm_mp_state mp_state = { .mp_state = state };
-
-	vcpu_mp_state_set(vcpu, &mp_state);
-}
-
-static u32 get_mp_state(struct kvm_vcpu *vcpu)
-{
-	struct kvm_mp_state mp_state;
-
-	vcpu_mp_state_get(vcpu, &mp_state);
-
-	return mp_state.mp_state;
-}
-
 /* Start a life at @code, with registers that tell the lives apart. */
 static void set_regs(struct kvm_vcpu *vcpu, const char *code,
 		     unsigned long life, unsigned long *want)
@@ -296,10 +281,10 @@ static void check_reset(struct __test_metadata *_metadata,
 static void request_reset(struct __test_metadata *_metadata,
 			  struct kvm_vcpu *vcpu)
 {
-	set_mp_state(vcpu, KVM_MP_STATE_RESET);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RESET);
 
 	EXPECT_EQ(vcpu->id ? KVM_MP_STATE_STOPPED : KVM_MP_STATE_RUNNABLE,
-		  get_mp_state(vcpu));
+		  vcpu_get_mp_state(vcpu));
 	check_reset(_metadata, vcpu);
 }
 
@@ -388,7 +373,7 @@ static void guest_system_reset(struct __test_metadata *_metadata,
 
 	ASSERT_EQ(KVM_EXIT_SYSTEM_EVENT, run->exit_reason);
 	ASSERT_EQ(KVM_SYSTEM_EVENT_RESET, run->system_event.type);
-	EXPECT_EQ(KVM_MP_STATE_STOPPED, get_mp_state(vcpu));
+	EXPECT_EQ(KVM_MP_STATE_STOPPED, vcpu_get_mp_state(vcpu));
 }
 
 /* KVM zeroes what the SBI specification leaves undefined. */
@@ -433,7 +418,7 @@ static void copy_vcpu(struct kvm_vcpu *from, struct kvm_vcpu *to)
 		vcpu_set_reg(to, id, vcpu_get_reg(from, id));
 	}
 
-	set_mp_state(to, get_mp_state(from));
+	vcpu_set_mp_state(to, vcpu_get_mp_state(from));
 }
 
 /* Run up to the exit, and leave it open. */
@@ -547,7 +532,7 @@ TEST_F(open_exit, userspace_reset)
 
 	end_old_life(_metadata, vcpu, &variant->exit, self->want);
 
-	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
 	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
 
 	run_to_report(_metadata, vcpu, self->want);
@@ -559,7 +544,7 @@ TEST_F(open_exit, userspace_reset_immediate_exit)
 
 	end_old_life(_metadata, vcpu, &variant->exit, self->want);
 
-	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
 	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
 
 	vcpu_run_immediate_exit(vcpu);
@@ -575,7 +560,7 @@ TEST_F(open_exit, userspace_reset_same_insn)
 
 	end_old_life(_metadata, vcpu, &variant->exit, self->want);
 
-	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
 	set_regs(vcpu, variant->exit.insn, NEW_LIFE, self->want);
 
 	run_to_exit(_metadata, vcpu, &variant->exit, self->want);
@@ -593,7 +578,7 @@ TEST_F(open_exit, reset_request)
 
 	request_reset(_metadata, vcpu);
 	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
-	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
 
 	run_to_report(_metadata, vcpu, self->want);
 }
@@ -613,7 +598,7 @@ TEST_F(open_exit, reset_request_immediate_exit)
 	check_pc(_metadata, vcpu, NEW_ENTRY);
 	check_gprs(_metadata, vcpu, self->want);
 
-	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
 	run_to_report(_metadata, vcpu, self->want);
 }
 
@@ -622,7 +607,7 @@ TEST_F(open_exit, hart_start)
 	struct kvm_vcpu *vcpu = self->vcpu;
 
 	end_old_life(_metadata, vcpu, &variant->exit, self->want);
-	set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
 	hart_start(_metadata, self->caller, vcpu, NEW_ENTRY, self->want);
 
 	run_to_report(_metadata, vcpu, self->want);
@@ -633,7 +618,7 @@ TEST_F(open_exit, hart_start_look)
 	struct kvm_vcpu *vcpu = self->vcpu;
 
 	end_old_life(_metadata, vcpu, &variant->exit, self->want);
-	set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
 	hart_start(_metadata, self->caller, vcpu, NEW_ENTRY, self->want);
 
 	check_pc(_metadata, vcpu, NEW_ENTRY);
@@ -646,7 +631,7 @@ TEST_F(open_exit, hart_start_immediate_exit)
 	struct kvm_vcpu *vcpu = self->vcpu;
 
 	end_old_life(_metadata, vcpu, &variant->exit, self->want);
-	set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
 	hart_start(_metadata, self->caller, vcpu, NEW_ENTRY, self->want);
 
 	vcpu_run_immediate_exit(vcpu);
@@ -761,7 +746,7 @@ TEST_F(pmu, userspace_reset)
 	start_counter(_metadata, vcpu);
 	check_counter(_metadata, vcpu);
 
-	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
 
 	start_counter(_metadata, vcpu);
 	check_counter(_metadata, vcpu);
@@ -821,7 +806,7 @@ static void test_fw_counter(struct __test_metadata *_metadata,
 	}
 
 	request_reset(_metadata, vcpu);
-	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
 
 	start_fw_counter(_metadata, vcpu, ctr, 0, 0);
 	EXPECT_EQ(0, read_fw_counter(_metadata, vcpu, ctr));
@@ -835,7 +820,7 @@ TEST_F(pmu, reset_request)
 	check_counter(_metadata, vcpu);
 
 	request_reset(_metadata, vcpu);
-	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
 
 	start_counter(_metadata, vcpu);
 	check_counter(_metadata, vcpu);
@@ -858,7 +843,7 @@ TEST_F(pmu, hart_start)
 	start_counter(_metadata, vcpu);
 	check_counter(_metadata, vcpu);
 
-	set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
 	hart_start(_metadata, self->caller, vcpu, NEW_ENTRY, self->want);
 	run_to_report(_metadata, vcpu, self->want);
 
@@ -905,7 +890,7 @@ FIXTURE_SETUP(queued)
 
 	set_regs(self->vcpu, guest_ecall, OLD_LIFE, self->want);
 	vcpu_set_reg(self->vcpu, RISCV_GENERAL_CSR_REG(sscratch), OLD_LIFE);
-	set_mp_state(self->vcpu, KVM_MP_STATE_STOPPED);
+	vcpu_set_mp_state(self->vcpu, KVM_MP_STATE_STOPPED);
 }
 
 FIXTURE_TEARDOWN(queued)
@@ -947,7 +932,7 @@ TEST_F(queued, get_mp_state)
 
 	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
 
-	EXPECT_EQ(KVM_MP_STATE_RUNNABLE, get_mp_state(vcpu));
+	EXPECT_EQ(KVM_MP_STATE_RUNNABLE, vcpu_get_mp_state(vcpu));
 	check_pc(_metadata, vcpu, QUEUED_ENTRY);
 
 	run_to_report(_metadata, vcpu, self->want);
@@ -980,8 +965,8 @@ TEST_F(queued, stop_and_go)
 	struct kvm_vcpu *vcpu = self->vcpu;
 
 	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
-	set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
-	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
 
 	run_to_report(_metadata, vcpu, self->want);
 }
@@ -991,7 +976,7 @@ TEST_F(queued, start_again)
 	struct kvm_vcpu *vcpu = self->vcpu;
 
 	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
-	set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
 	hart_start(_metadata, self->caller, vcpu, NEW_ENTRY, self->want);
 
 	check_pc(_metadata, vcpu, NEW_ENTRY);
@@ -1007,7 +992,7 @@ TEST_F(queued, migrate)
 
 	vm = vm_create_with_vcpus(ARRAY_SIZE(vcpus), NULL, vcpus);
 	copy_vcpu(self->vcpu, vcpus[1]);
-	EXPECT_EQ(KVM_MP_STATE_RUNNABLE, get_mp_state(vcpus[1]));
+	EXPECT_EQ(KVM_MP_STATE_RUNNABLE, vcpu_get_mp_state(vcpus[1]));
 
 	run_to_report(_metadata, vcpus[1], self->want);
 	kvm_vm_free(vm);
@@ -1019,8 +1004,8 @@ TEST_F(queued, userspace_reset)
 
 	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
 
-	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
-	EXPECT_EQ(KVM_MP_STATE_RUNNABLE, get_mp_state(vcpu));
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	EXPECT_EQ(KVM_MP_STATE_RUNNABLE, vcpu_get_mp_state(vcpu));
 	check_reset(_metadata, vcpu);
 	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
 
@@ -1033,12 +1018,12 @@ TEST_F(queued, stop_and_userspace_reset)
 
 	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
 
-	set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
-	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
-	EXPECT_EQ(KVM_MP_STATE_STOPPED, get_mp_state(vcpu));
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	EXPECT_EQ(KVM_MP_STATE_STOPPED, vcpu_get_mp_state(vcpu));
 	check_reset(_metadata, vcpu);
 	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
-	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
 
 	run_to_report(_metadata, vcpu, self->want);
 }
@@ -1047,7 +1032,7 @@ TEST_F(queued, userspace_reset_and_start)
 {
 	struct kvm_vcpu *vcpu = self->vcpu;
 
-	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
 	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
 
 	run_to_report(_metadata, vcpu, self->want);
@@ -1063,7 +1048,7 @@ TEST_F(queued, reset_request)
 	request_reset(_metadata, vcpu);
 	EXPECT_FALSE(ipi_pending(vcpu));
 	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
-	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
 
 	run_to_report(_metadata, vcpu, self->want);
 }
@@ -1072,7 +1057,7 @@ TEST_F(queued, reset_request_and_start)
 {
 	struct kvm_vcpu *vcpu = self->vcpu;
 
-	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
 	request_reset(_metadata, vcpu);
 	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
 
@@ -1084,7 +1069,7 @@ TEST_F(queued, reset_request_boot_vcpu)
 {
 	struct kvm_vcpu *vcpu = self->caller;
 
-	set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
 	request_reset(_metadata, vcpu);
 	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
 
@@ -1099,11 +1084,11 @@ TEST_F(queued, reboot)
 	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
 	guest_system_reset(_metadata, self->caller, caller_want);
 
-	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
-	EXPECT_EQ(KVM_MP_STATE_STOPPED, get_mp_state(vcpu));
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	EXPECT_EQ(KVM_MP_STATE_STOPPED, vcpu_get_mp_state(vcpu));
 	check_reset(_metadata, vcpu);
 	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
-	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
 
 	run_to_report(_metadata, vcpu, self->want);
 }
@@ -1149,8 +1134,37 @@ TEST_F(queued, ipi_before_userspace_reset)
 	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
 	send_ipi(_metadata, self->caller, vcpu);
 
-	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
 	EXPECT_FALSE(ipi_pending(vcpu));
+}
+
+static void check_no_hart(struct __test_metadata *_metadata,
+			  struct kvm_vcpu *caller, struct kvm_vcpu *vcpu,
+			  unsigned long hartid)
+{
+	struct sbiret ret;
+
+	ret = guest_sbi_call(_metadata, caller, SBI_EXT_HSM,
+			     SBI_EXT_HSM_HART_STATUS, hartid, 0, 0, 0);
+	EXPECT_EQ(SBI_ERR_INVALID_PARAM, ret.error);
+
+	ret = guest_sbi_call(_metadata, caller, SBI_EXT_HSM,
+			     SBI_EXT_HSM_HART_START, hartid,
+			     guest_pc(vcpu, QUEUED_ENTRY), OPAQUE, 0);
+	EXPECT_EQ(SBI_ERR_INVALID_PARAM, ret.error);
+	EXPECT_EQ(KVM_MP_STATE_STOPPED, vcpu_get_mp_state(vcpu));
+}
+
+TEST_F(queued, no_hart)
+{
+	check_no_hart(_metadata, self->caller, self->vcpu, 42);
+}
+
+/* No vCPU is meant by a hartid that agrees with its ID in the low bits only. */
+TEST_F(queued, hartid)
+{
+	check_no_hart(_metadata, self->caller, self->vcpu,
+		      self->vcpu->id | 1ul << 32);
 }
 
 static void *run_vcpu(void *arg)
@@ -1170,7 +1184,7 @@ TEST_F(queued, wfi)
 	struct sbiret ret;
 
 	set_regs(vcpu, guest_wfi, OLD_LIFE, self->want);
-	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, run_vcpu, vcpu));
 
 	do {
@@ -1180,7 +1194,7 @@ TEST_F(queued, wfi)
 	} while (ret.value != SBI_HSM_STATE_SUSPENDED);
 
 	guest_system_reset(_metadata, caller, caller_want);
-	set_mp_state(caller, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(caller, KVM_MP_STATE_RUNNABLE);
 	hart_start(_metadata, caller, vcpu, QUEUED_ENTRY, self->want);
 
 	clock_gettime(CLOCK_REALTIME, &deadline);
@@ -1230,7 +1244,7 @@ FIXTURE_SETUP(system_suspend)
 	vm_enable_cap(self->vm, KVM_CAP_RISCV_MP_STATE_RESET, 0);
 	self->vcpu = vcpus[0];
 	self->other = vcpus[1];
-	set_mp_state(self->other, KVM_MP_STATE_STOPPED);
+	vcpu_set_mp_state(self->other, KVM_MP_STATE_STOPPED);
 
 	if (!enable_susp(self->vcpu))
 		SKIP(return, "SBI SUSP not available");
@@ -1264,7 +1278,7 @@ TEST_F(system_suspend, look_and_resume)
 {
 	struct kvm_vcpu *vcpu = self->vcpu;
 
-	EXPECT_EQ(KVM_MP_STATE_RUNNABLE, get_mp_state(vcpu));
+	EXPECT_EQ(KVM_MP_STATE_RUNNABLE, vcpu_get_mp_state(vcpu));
 	check_pc(_metadata, vcpu, guest_ecall);
 	check_gprs(_metadata, vcpu, self->want);
 
@@ -1279,7 +1293,7 @@ TEST_F(system_suspend, complete_and_look)
 	answer_exit(vcpu->run, STALE_ANSWER);
 	vcpu_run_complete_exit(vcpu);
 
-	EXPECT_EQ(KVM_MP_STATE_RUNNABLE, get_mp_state(vcpu));
+	EXPECT_EQ(KVM_MP_STATE_RUNNABLE, vcpu_get_mp_state(vcpu));
 	check_pc(_metadata, vcpu, QUEUED_ENTRY);
 	check_gprs(_metadata, vcpu, self->resume);
 
@@ -1324,7 +1338,7 @@ TEST_F(system_suspend, userspace_reset)
 {
 	struct kvm_vcpu *vcpu = self->vcpu;
 
-	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
 	check_reset(_metadata, vcpu);
 	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
 
@@ -1357,7 +1371,7 @@ TEST_F(system_suspend, complete_and_userspace_reset)
 	struct kvm_vcpu *vcpu = self->vcpu;
 
 	vcpu_run_complete_exit(vcpu);
-	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
 	check_reset(_metadata, vcpu);
 	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
 
@@ -1383,7 +1397,7 @@ TEST_F(system_suspend, userspace_reset_and_call)
 	};
 	struct kvm_vcpu *vcpu = self->vcpu;
 
-	set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
 	set_regs(vcpu, guest_ecall, NEW_LIFE, self->want);
 
 	run_to_exit(_metadata, vcpu, &desc, self->want);
@@ -1398,8 +1412,8 @@ TEST_F(system_suspend, hart_start)
 {
 	struct kvm_vcpu *vcpu = self->vcpu;
 
-	set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
-	set_mp_state(self->other, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
+	vcpu_set_mp_state(self->other, KVM_MP_STATE_RUNNABLE);
 	hart_start(_metadata, self->other, vcpu, NEW_ENTRY, self->want);
 
 	vcpu_run_immediate_exit(vcpu);
@@ -1457,7 +1471,7 @@ TEST(system_reset_ignored)
 	vm = vm_create_with_one_vcpu(&vcpu, NULL);
 
 	guest_system_reset(_metadata, vcpu, want);
-	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
 
 	want[A0] = SBI_ERR_FAILURE;
 	want[A1] = 0;
@@ -1487,9 +1501,11 @@ TEST(capability)
 	EXPECT_EQ(-1, __vm_ioctl(vm, KVM_ENABLE_CAP, &cap));
 	EXPECT_EQ(EINVAL, errno);
 
-	/* None of these has enabled it. */
+	/* None of these has enabled it, i.e. the vCPU stays as it is. */
+	vcpu_set_reg(vcpu, RISCV_CORE_REG(regs.a0), 0x5eed);
 	EXPECT_EQ(-1, __vcpu_ioctl(vcpu, KVM_SET_MP_STATE, &mp_state));
 	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(0x5eed, vcpu_get_reg(vcpu, RISCV_CORE_REG(regs.a0)));
 
 	cap.flags = 0;
 	EXPECT_EQ(0, __vm_ioctl(vm, KVM_ENABLE_CAP, &cap));

@@ -30,8 +30,7 @@ enum {
 #define IMP_ID_KVM	3
 
 extern const char guest_code[];
-asm(
-"	.pushsection .text, \"ax\"\n"
+asm("	.pushsection .text, \"ax\"\n"
 "	.balign 64\n"
 "guest_code:\n"
 "	ecall\n"
@@ -264,7 +263,6 @@ TEST_F(sbi, exit_on_vcpu_reset)
 
 TEST_F(sbi, reset)
 {
-	struct kvm_mp_state mp_state = { .mp_state = KVM_MP_STATE_RESET };
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;
 
@@ -275,36 +273,11 @@ TEST_F(sbi, reset)
 	vcpu_set_reg(vcpu, ext_reg(KVM_RISCV_SBI_EXT_DBCN), 1);
 	vcpu_set_reg(vcpu, ext_reg(KVM_RISCV_SBI_EXT_SRST), 0);
 	check_all(vcpu);
-	vcpu_mp_state_set(vcpu, &mp_state);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RESET);
 	TEST_ASSERT_EQ(get_ext(vcpu, KVM_RISCV_SBI_EXT_DBCN), 1);
 	TEST_ASSERT_EQ(get_ext(vcpu, KVM_RISCV_SBI_EXT_SRST), 0);
 	check_all(vcpu);
 	kvm_vm_free(vm);
-}
-
-/* Save and restore all registers, without a look at them. */
-static void copy_regs(struct kvm_vcpu *from, struct kvm_vcpu *to)
-{
-	struct kvm_reg_list *list = vcpu_get_reg_list(from);
-	u8 data[256], now[256];
-	struct kvm_one_reg reg = { .addr = (u64)data };
-	u64 i;
-
-	for (i = 0; i < list->n; i++) {
-		memset(data, 0, sizeof(data));
-		memset(now, 0, sizeof(now));
-		reg.id = list->reg[i];
-		vcpu_ioctl(from, KVM_GET_ONE_REG, &reg);
-		if (!__vcpu_ioctl(to, KVM_SET_ONE_REG, &reg))
-			continue;
-
-		/* Can't be set, but doesn't have to. */
-		TEST_ASSERT(!__vcpu_get_reg(to, reg.id, now),
-			    "Register 0x%llx is not there", reg.id);
-		TEST_ASSERT(!memcmp(now, data, sizeof(now)),
-			    "Register 0x%llx can't be restored", reg.id);
-	}
-	free(list);
 }
 
 TEST_F(sbi, migrate)
@@ -320,7 +293,7 @@ TEST_F(sbi, migrate)
 	check_all(from);
 
 	vms[1] = create_vm(&to);
-	copy_regs(from, to);
+	vcpu_copy_reg_list(from, to);
 	check_same(from, to, -1);
 	TEST_ASSERT_EQ(get_ext(to, KVM_RISCV_SBI_EXT_SRST), 0);
 	TEST_ASSERT_EQ(get_ext(to, KVM_RISCV_SBI_EXT_SUSP), 1);

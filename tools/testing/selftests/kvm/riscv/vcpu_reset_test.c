@@ -16,8 +16,6 @@
 /* The interrupt files are emulated even if there are some in hardware. */
 #define AIA_EMUL		RESET_ARCH_FLAG2
 
-/* Not backed by memory, i.e. guest accesses are MMIO. */
-#define MMIO_GPA		0x40000000ul
 #define IMSIC_GPA		0x28000000ul
 #define NR_IDS			63
 
@@ -34,6 +32,7 @@
 #define SBI_RFENCE_REMOTE_FENCE_I	0
 #define SBI_RFENCE_REMOTE_SFENCE_VMA	1
 #define SBI_SRST_RESET_TYPE_COLD_REBOOT	1
+#define SBI_ERR_NO_SHMEM	-9
 
 #define MVENDORID		0x5eed
 
@@ -161,7 +160,7 @@ void arch_boot(struct reset_env *env, struct kvm_vcpu *vcpu, gva_t stack,
 	vcpu_set_reg(vcpu, RISCV_CORE_REG(regs.a0), arg);
 	vcpu_set_reg(vcpu, RISCV_CORE_REG(regs.pc), (u64)guest_code);
 
-	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
 }
 
 void arch_remap(struct reset_env *env, gva_t gva, gpa_t gpa)
@@ -171,26 +170,10 @@ void arch_remap(struct reset_env *env, gva_t gva, gpa_t gpa)
 
 void arch_copy_vcpu(struct kvm_vcpu *from, struct kvm_vcpu *to)
 {
-	struct kvm_reg_list *list;
-	u8 value[256];
-	u64 i;
-
 	vcpu_run_complete_exit(from);
 
-	/* What is read-only, and what is configuration, is the same anyway. */
-	list = vcpu_get_reg_list(from);
-	for (i = 0; i < list->n; i++) {
-		struct kvm_one_reg reg = {
-			.id = list->reg[i],
-			.addr = (u64)value,
-		};
-
-		if (!__vcpu_get_reg(from, list->reg[i], value))
-			__vcpu_ioctl(to, KVM_SET_ONE_REG, &reg);
-	}
-	free(list);
-
-	set_mp_state(to, get_mp_state(from));
+	vcpu_copy_reg_list(from, to);
+	vcpu_set_mp_state(to, vcpu_get_mp_state(from));
 }
 
 /* ---- What the guest does ------------------------------------------------- */
@@ -228,10 +211,14 @@ static unsigned long guest_counter_mask(void)
 	return ret.value < 64 ? (1ul << ret.value) - 1 : -1ul;
 }
 
-static void guest_start_counters(void)
+static void guest_start_counters(gpa_t snapshot_gpa)
 {
 	unsigned long mask = guest_counter_mask();
 	struct sbiret ret;
+
+	ret = sbi_ecall(SBI_EXT_PMU, SBI_EXT_PMU_SNAPSHOT_SET_SHMEM, snapshot_gpa,
+			0, 0, 0, 0, 0);
+	GUEST_ASSERT_EQ(ret.error, 0);
 
 	/* Cycles, and how often the timer is set. */
 	ret = sbi_ecall(SBI_EXT_PMU, SBI_EXT_PMU_COUNTER_CFG_MATCH, 0, 1,
@@ -250,7 +237,7 @@ void arch_guest_first_life(gva_t scratch_gva, gpa_t scratch_gpa)
 	if (guest_has_v)
 		guest_fill_vector();
 	if (guest_has_pmu)
-		guest_start_counters();
+		guest_start_counters(scratch_gpa + 4096);
 	if (guest_has_sta)
 		sbi_ecall(SBI_EXT_STA, 0, scratch_gpa, 0, 0, 0, 0, 0);
 
@@ -293,6 +280,11 @@ void arch_guest_second_life(void)
 	csr_clear(CSR_SSTATUS, SR_SIE);
 	csr_write(CSR_SIE, 0);
 
+	/* Off, but there, also as far as KVM is concerned. */
+	guest_fill_fp();
+	if (guest_has_v)
+		guest_fill_vector();
+
 	if (guest_has_pmu) {
 		mask = guest_counter_mask();
 		/* Not in use, i.e. there is nothing to configure again. */
@@ -308,24 +300,16 @@ void arch_guest_second_life(void)
 				ret.value, 0, 0, 0, 0, 0);
 		GUEST_ASSERT_EQ(ret.error, 0);
 		GUEST_ASSERT_EQ(ret.value, 0);
+		/* There is no page to take values from. */
+		ret = sbi_ecall(SBI_EXT_PMU, SBI_EXT_PMU_COUNTER_START, 0, mask,
+				SBI_PMU_START_FLAG_INIT_SNAPSHOT, 0, 0, 0);
+		GUEST_ASSERT_EQ(ret.error, SBI_ERR_NO_SHMEM);
 		sbi_ecall(SBI_EXT_PMU, SBI_EXT_PMU_COUNTER_STOP, 0, mask,
 			  SBI_PMU_STOP_FLAG_RESET, 0, 0, 0);
 	}
 }
 
 /* ---- Exits to leave open ------------------------------------------------- */
-
-static void guest_mmio_load(void)
-{
-	READ_ONCE(*(u64 *)MMIO_GPA);
-	GUEST_FAIL("The old life goes on");
-}
-
-static void guest_mmio_store(void)
-{
-	WRITE_ONCE(*(u64 *)MMIO_GPA, 1);
-	GUEST_FAIL("The old life goes on");
-}
 
 static void guest_sbi(void)
 {
@@ -365,11 +349,6 @@ static void guest_wfi(void)
 		asm volatile("wfi");
 }
 
-static void configure_mmio(struct reset_env *env)
-{
-	virt_map(env->vm, MMIO_GPA, MMIO_GPA, 1);
-}
-
 static void prepare_answered_exit(struct reset_env *env)
 {
 	struct kvm_run *run = env->vcpu->run;
@@ -406,16 +385,9 @@ static void prepare_susp(struct reset_env *env)
 {
 	TEST_REQUIRE(__vcpu_has_sbi_ext(env->vcpu, KVM_RISCV_SBI_EXT_SUSP));
 	/* Only with all other vCPUs stopped. */
-	set_mp_state(env->helper, KVM_MP_STATE_STOPPED);
+	vcpu_set_mp_state(env->helper, KVM_MP_STATE_STOPPED);
 	prepare_open_exit(env);
 	TEST_ASSERT_EQ(env->vcpu->run->riscv_sbi.extension_id, SBI_EXT_SUSP);
-}
-
-static void prepare_mp_state(struct reset_env *env)
-{
-	prepare_ran(env);
-	vcpu_run_immediate_exit(env->vcpu);
-	set_mp_state(env->vcpu, env->c->arg);
 }
 
 static void prepare_wfi(struct reset_env *env)
@@ -464,7 +436,7 @@ static void prepare_hart_start(struct reset_env *env)
 {
 	prepare_ran(env);
 	vcpu_run_immediate_exit(env->vcpu);
-	set_mp_state(env->vcpu, KVM_MP_STATE_STOPPED);
+	vcpu_set_mp_state(env->vcpu, KVM_MP_STATE_STOPPED);
 	run_helper(env, guest_hart_start);
 }
 
@@ -472,7 +444,7 @@ static void prepare_hart_start(struct reset_env *env)
 static void prepare_hart_start_open(struct reset_env *env)
 {
 	prepare_answered_exit(env);
-	set_mp_state(env->vcpu, KVM_MP_STATE_STOPPED);
+	vcpu_set_mp_state(env->vcpu, KVM_MP_STATE_STOPPED);
 	run_helper(env, guest_hart_start);
 }
 

@@ -19,7 +19,8 @@ enum {
 	S0 = 8, A0 = 10, A1, A2, A6 = 16, A7, S2, S3, S4, S5, S6,
 	NR_GPRS = 32,
 	SSTATUS = 32, SIE, SATP, SSCRATCH, STVEC, SCAUSE, STVAL, SEPC, SIP,
-	SCOUNTEREN,
+	SCOUNTEREN, FCSR, F0,
+	NR_VIEW = F0 + 32,
 };
 
 #define GPR(i)	__kvm_reg_id(KVM_REG_RISCV_CORE, 0, i, KVM_REG_SIZE_ULONG)
@@ -30,8 +31,7 @@ const u32 wait_mp_state = KVM_MP_STATE_STOPPED;
 const bool kernel_waits;
 
 /* @base is the register with the address of the view. */
-asm(
-"	.pushsection .text, \"ax\"\n"
+asm("	.pushsection .text, \"ax\"\n"
 "	.option push\n"
 "	.option norvc\n"
 "	.macro	view_gprs, base\n"
@@ -45,6 +45,16 @@ asm(
 "	csrr	t0, \\csr\n"
 "	sd	t0, 8 * slot(\\base)\n"
 "	.set	slot, slot + 1\n"
+"	.endr\n"
+	/* SR_FS_INITIAL */
+"	li	t0, 1 << 13\n"
+"	csrs	sstatus, t0\n"
+"	frcsr	t0\n"
+"	sd	t0, 8 * slot(\\base)\n"
+"	.irp	i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31\n"
+"	.set	slot, slot + 1\n"
+"	fmv.x.d	t0, f\\i\n"
+"	sd	t0, 8 * slot(\\base)\n"
 "	.endr\n"
 "	.endm\n"
 "	.globl	guest_call, guest_start, guest_own_start\n"
@@ -90,13 +100,12 @@ const char *start_exits_missing(void)
 struct kvm_vm *create_vm(struct kvm_vcpu **vcpus)
 {
 	struct kvm_vm *vm = vm_create_with_vcpus(NR_VCPUS, NULL, vcpus);
-	struct kvm_mp_state mp_state = { .mp_state = KVM_MP_STATE_STOPPED };
 	int i;
 
 	for (i = 0; i < NR_VCPUS; i++) {
 		vcpu_set_reg(vcpus[i], RISCV_GENERAL_CSR_REG(satp), 0);
 		if (i != CALLER)
-			vcpu_mp_state_set(vcpus[i], &mp_state);
+			vcpu_set_mp_state(vcpus[i], KVM_MP_STATE_STOPPED);
 	}
 
 	return vm;
@@ -292,7 +301,10 @@ void check_start_view(const struct guest_view *view, u64 id, u64 arg)
 		    view->slot[SSTATUS]);
 	TEST_ASSERT(!view->slot[SSCRATCH], "sscratch is 0x%lx",
 		    view->slot[SSCRATCH]);
-	TEST_ASSERT(view->seen[SCOUNTEREN], "Not all CSRs are in view");
+	for (i = FCSR; i < NR_VIEW; i++)
+		TEST_ASSERT(view->seen[i] && !view->slot[i],
+			    "Slot %d, fcsr or f0 to f31, is 0x%lx", i,
+			    view->slot[i]);
 }
 
 void check_own_view(const struct guest_view *view, u64 life)
@@ -309,7 +321,30 @@ void check_own_view(const struct guest_view *view, u64 life)
 		    own_reg(SSCRATCH, life));
 }
 
-bool reg_is_volatile(u64 id)
+/* KVM resets the IMSIC as well, the APLIC isn't a vCPU's. */
+bool dirty_local_irqs(struct kvm_vcpu *vcpu)
 {
-	return id == RISCV_TIMER_REG(time);
+	return false;
 }
+
+bool local_irqs_dirty(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
+void save_local_irqs(struct kvm_vcpu *vcpu, u64 *values)
+{
+}
+
+void restore_local_irqs(struct kvm_vcpu *vcpu, const u64 *values)
+{
+}
+
+void reset_cpu_only(struct kvm_vcpu *vcpu)
+{
+}
+
+const struct vcpu_state_rule clocks[] = {
+	{ "timer.time",		"clock, of the VM" },
+	{}
+};

@@ -274,21 +274,6 @@ static void send_from_bsp(struct kvm_vcpu *bsp, u64 mode)
 	}
 }
 
-static void set_mp_state(struct kvm_vcpu *vcpu, u32 state)
-{
-	struct kvm_mp_state mp_state = { .mp_state = state };
-
-	vcpu_mp_state_set(vcpu, &mp_state);
-}
-
-static u32 get_mp_state(struct kvm_vcpu *vcpu)
-{
-	struct kvm_mp_state mp_state;
-
-	vcpu_mp_state_get(vcpu, &mp_state);
-	return mp_state.mp_state;
-}
-
 static void assert_reg(const char *name, u64 reg, u64 want)
 {
 	TEST_ASSERT(reg == want, "%s is 0x%lx, want 0x%lx", name, reg, want);
@@ -428,7 +413,7 @@ TEST_F(init_completion, init_and_sipi_in_get_mp_state)
 
 	send_from_bsp(self->bsp, APIC_DM_INIT);
 	send_from_bsp(self->bsp, APIC_DM_STARTUP);
-	TEST_ASSERT_EQ(get_mp_state(self->ap), KVM_MP_STATE_RUNNABLE);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(self->ap), KVM_MP_STATE_RUNNABLE);
 
 	assert_nothing_to_complete(self->ap, &want);
 	assert_ap_starts(self->ap, &want);
@@ -442,7 +427,7 @@ TEST_F(init_completion, init_in_get_mp_state)
 	run_to_exit(self->ap, variant->exit_reason, variant->nr_parts_before);
 
 	send_from_bsp(self->bsp, APIC_DM_INIT);
-	TEST_ASSERT_EQ(get_mp_state(self->ap), KVM_MP_STATE_INIT_RECEIVED);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(self->ap), KVM_MP_STATE_INIT_RECEIVED);
 
 	assert_nothing_to_complete(self->ap, &want);
 
@@ -458,7 +443,7 @@ TEST_F(init_completion, uninitialized_then_init_and_sipi)
 	get_init_regs(self->ap, 0, &want);
 	run_to_exit(self->ap, variant->exit_reason, variant->nr_parts_before);
 
-	set_mp_state(self->ap, KVM_MP_STATE_UNINITIALIZED);
+	vcpu_set_mp_state(self->ap, KVM_MP_STATE_UNINITIALIZED);
 	vcpu_run_immediate_exit(self->ap);
 
 	send_from_bsp(self->bsp, APIC_DM_INIT);
@@ -467,7 +452,7 @@ TEST_F(init_completion, uninitialized_then_init_and_sipi)
 	/* KVM takes INIT and SIPI, and leaves the rest to the next KVM_RUN. */
 	TEST_ASSERT(__vcpu_run(self->ap) == -1 && errno == EAGAIN,
 		    "KVM_RUN in KVM_MP_STATE_UNINITIALIZED, errno: %d", errno);
-	TEST_ASSERT_EQ(get_mp_state(self->ap), KVM_MP_STATE_RUNNABLE);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(self->ap), KVM_MP_STATE_RUNNABLE);
 
 	assert_nothing_to_complete(self->ap, &want);
 	assert_ap_starts(self->ap, &want);
@@ -477,13 +462,13 @@ TEST_F(init_completion, uninitialized_then_runnable)
 {
 	run_to_exit(self->ap, variant->exit_reason, variant->nr_parts_before);
 
-	set_mp_state(self->ap, KVM_MP_STATE_UNINITIALIZED);
+	vcpu_set_mp_state(self->ap, KVM_MP_STATE_UNINITIALIZED);
 	vcpu_run_immediate_exit(self->ap);
 
 	self->regs.rip = (u64)guest_restart;
 	vcpu_sregs_set(self->ap, &self->sregs);
 	vcpu_regs_set(self->ap, &self->regs);
-	set_mp_state(self->ap, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(self->ap, KVM_MP_STATE_RUNNABLE);
 
 	assert_nothing_to_complete(self->ap, &self->regs);
 	assert_ap_starts(self->ap, &self->regs);
@@ -507,7 +492,7 @@ TEST_F(init_completion, completed_before_init)
 
 	send_from_bsp(self->bsp, APIC_DM_INIT);
 	send_from_bsp(self->bsp, APIC_DM_STARTUP);
-	TEST_ASSERT_EQ(get_mp_state(self->ap), KVM_MP_STATE_RUNNABLE);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(self->ap), KVM_MP_STATE_RUNNABLE);
 
 	get_init_regs(self->ap, 0, &want);
 	assert_ap_starts(self->ap, &want);
@@ -581,9 +566,9 @@ TEST(nested_vm_exit)
 
 	/* L2 can't exit in the middle of an instruction. */
 	send_from_bsp(bsp, APIC_DM_INIT);
-	TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
 	vcpu_run_complete_exit(ap);
-	TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
 
 	vcpu_run(ap);
 	switch (get_ucall(ap, &uc)) {
@@ -622,7 +607,7 @@ TEST(triple_fault)
 
 	send_from_bsp(bsp, APIC_DM_INIT);
 	send_from_bsp(bsp, APIC_DM_STARTUP);
-	TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
 
 	vcpu_events_get(ap, &events);
 	TEST_ASSERT(!events.triple_fault.pending, "Triple fault survives INIT");

@@ -8,12 +8,15 @@
  * KVM_EXIT_ON_VCPU_RESET_INIT_SIPI this test verifies that:
  *  - Userspace that re-enters leaves it to KVM: the guest sees the same
  *    registers as without the exit, and so does userspace.
- *  - It may as well start the vCPU with registers of its own choice.
+ *  - It may as well start the vCPU with registers of its own choice.  If it
+ *    chooses those of a SIPI, then it makes no difference either.
  *  - It refuses to by discarding the event: the target is untouched.
  *  - INIT and SIPI to an APIC that doesn't exist, and SIPI to a vCPU that doesn't
  *    wait for one, don't exit.
  *  - The last of two vCPUs that start the same target is the one that counts, and
  *    there is no exit for an event that isn't pending anymore.
+ *  - What userspace decides is about the event that it has seen, and not about a
+ *    SIPI with another vector that comes while the exit is open.
  *  - An event that is pending can be seen, and is neither lost nor accepted by
  *    looking at it or when it is saved and restored, whether or not the exit is
  *    open.
@@ -31,6 +34,7 @@
 #include "processor.h"
 #include "smm.h"
 #include "svm_util.h"
+#include "vcpu_state.h"
 #include "vmx.h"
 
 #define AP_ID		1
@@ -46,11 +50,12 @@
 #define SIPI_GPA(vector)	((u64)(vector) << 12)
 
 /* The guest writes the registers that it sees to ports, and then to PORT_DONE. */
-#define PORT_VIEW	0xe0
+#define PORT_VIEW	0xc0
 #define PORT_DONE	0xef
 
 enum {
-	EAX, EBX, ECX, EDX, ESI, EDI, EBP, ESP, CR0, CS, DS,
+	EAX, EBX, ECX, EDX, ESI, EDI, EBP, ESP, CR0, CS, DS, ES, FS, GS, SS,
+	CR2, CR3, CR4, DR0, DR1, DR2, DR3, DR6, DR7, FLAGS, EFER, APICBASE,
 	NR_SLOTS,
 };
 
@@ -64,31 +69,65 @@ struct guest_view {
 
 /* It goes on with PORT_DONE for as long as it is run. */
 extern const char guest_start[], guest_start_end[];
-asm(
-"	.pushsection .rodata\n"
+asm("	.pushsection .rodata\n"
 "	.code16\n"
 "guest_start:\n"
-"	outl	%eax, $0xe0\n"
+"	outl	%eax, $0xc0\n"
 "	movl	%ebx, %eax\n"
-"	outl	%eax, $0xe1\n"
+"	outl	%eax, $0xc1\n"
 "	movl	%ecx, %eax\n"
-"	outl	%eax, $0xe2\n"
+"	outl	%eax, $0xc2\n"
 "	movl	%edx, %eax\n"
-"	outl	%eax, $0xe3\n"
+"	outl	%eax, $0xc3\n"
 "	movl	%esi, %eax\n"
-"	outl	%eax, $0xe4\n"
+"	outl	%eax, $0xc4\n"
 "	movl	%edi, %eax\n"
-"	outl	%eax, $0xe5\n"
+"	outl	%eax, $0xc5\n"
 "	movl	%ebp, %eax\n"
-"	outl	%eax, $0xe6\n"
+"	outl	%eax, $0xc6\n"
 "	movl	%esp, %eax\n"
-"	outl	%eax, $0xe7\n"
+"	outl	%eax, $0xc7\n"
 "	movl	%cr0, %eax\n"
-"	outl	%eax, $0xe8\n"
+"	outl	%eax, $0xc8\n"
 "	movl	%cs, %eax\n"
-"	outl	%eax, $0xe9\n"
+"	outl	%eax, $0xc9\n"
 "	movl	%ds, %eax\n"
-"	outl	%eax, $0xea\n"
+"	outl	%eax, $0xca\n"
+"	movl	%es, %eax\n"
+"	outl	%eax, $0xcb\n"
+"	movl	%fs, %eax\n"
+"	outl	%eax, $0xcc\n"
+"	movl	%gs, %eax\n"
+"	outl	%eax, $0xcd\n"
+"	movl	%ss, %eax\n"
+"	outl	%eax, $0xce\n"
+"	movl	%cr2, %eax\n"
+"	outl	%eax, $0xcf\n"
+"	movl	%cr3, %eax\n"
+"	outl	%eax, $0xd0\n"
+"	movl	%cr4, %eax\n"
+"	outl	%eax, $0xd1\n"
+"	movl	%dr0, %eax\n"
+"	outl	%eax, $0xd2\n"
+"	movl	%dr1, %eax\n"
+"	outl	%eax, $0xd3\n"
+"	movl	%dr2, %eax\n"
+"	outl	%eax, $0xd4\n"
+"	movl	%dr3, %eax\n"
+"	outl	%eax, $0xd5\n"
+"	movl	%dr6, %eax\n"
+"	outl	%eax, $0xd6\n"
+"	movl	%dr7, %eax\n"
+"	outl	%eax, $0xd7\n"
+"	movl	$0, %eax\n"
+"	lahf\n"
+"	outl	%eax, $0xd8\n"
+"	movl	$0xc0000080, %ecx\n"
+"	rdmsr\n"
+"	outl	%eax, $0xd9\n"
+"	movl	$0x1b, %ecx\n"
+"	rdmsr\n"
+"	outl	%eax, $0xda\n"
 "1:	outl	%eax, $0xef\n"
 "	jmp	1b\n"
 "guest_start_end:\n"
@@ -106,22 +145,6 @@ static void guest_sender(void)
 		x2apic_write_reg(APIC_ICR, READ_ONCE(icr));
 		GUEST_SYNC(0);
 	}
-}
-
-static void set_mp_state(struct kvm_vcpu *vcpu, u32 state)
-{
-	struct kvm_mp_state mp_state = { .mp_state = state };
-
-	vcpu_mp_state_set(vcpu, &mp_state);
-}
-
-static u32 get_mp_state(struct kvm_vcpu *vcpu)
-{
-	struct kvm_mp_state mp_state;
-
-	vcpu_mp_state_get(vcpu, &mp_state);
-
-	return mp_state.mp_state;
 }
 
 /* What SET_VCPU_EVENTS sets unless told otherwise is what it was. */
@@ -159,7 +182,7 @@ static void check_pending(struct kvm_vcpu *vcpu, bool init, int sipi_vector)
 static void check_state(struct kvm_vcpu *vcpu, u32 mp_state, bool init,
 			int sipi_vector)
 {
-	TEST_ASSERT_EQ(get_mp_state(vcpu), mp_state);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(vcpu), mp_state);
 	check_pending(vcpu, init, sipi_vector);
 }
 
@@ -255,6 +278,10 @@ static void check_start_view(struct kvm_vcpu *vcpu, const struct guest_view *vie
 		[EDX] = vcpu_get_cpuid_entry(vcpu, 1)->eax,
 		[CR0] = X86_CR0_ET,
 		[CS] = vector << 8,
+		[DR6] = 0xffff0ff0,
+		[DR7] = 0x400,
+		[FLAGS] = X86_EFLAGS_FIXED << 8,
+		[APICBASE] = APIC_DEFAULT_GPA | MSR_IA32_APICBASE_ENABLE,
 	};
 	int i;
 
@@ -265,6 +292,9 @@ static void check_start_view(struct kvm_vcpu *vcpu, const struct guest_view *vie
 		/* INIT leaves these bits alone. */
 		if (i == CR0)
 			got &= ~(X86_CR0_CD | X86_CR0_NW);
+		/* The host's shows through if KVM lets the guest read CR4. */
+		if (i == CR4)
+			got &= ~X86_CR4_MCE;
 		TEST_ASSERT(got == want[i],
 			    "The guest sees 0x%x in slot %d instead of 0x%x",
 			    got, i, want[i]);
@@ -348,7 +378,7 @@ static struct kvm_vm *create_vm(struct kvm_vcpu **bsp, struct kvm_vcpu **ap,
 {
 	struct kvm_vm *vm = create_ap_vm(bsp, ap, other, NULL, exits);
 
-	set_mp_state(*ap, KVM_MP_STATE_RESET);
+	vcpu_set_mp_state(*ap, KVM_MP_STATE_RESET);
 
 	return vm;
 }
@@ -368,9 +398,9 @@ static void run_own(struct kvm_vcpu *ap, u32 life)
 {
 	struct guest_view view;
 
-	set_mp_state(ap, KVM_MP_STATE_RESET);
+	vcpu_set_mp_state(ap, KVM_MP_STATE_RESET);
 	set_own_regs(ap, life);
-	set_mp_state(ap, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(ap, KVM_MP_STATE_RUNNABLE);
 	run_to_view(ap, &view);
 	check_own_view(&view, life);
 }
@@ -389,9 +419,9 @@ TEST(default_off)
 	vm = create_vm(&bsp, &ap, &other, false);
 
 	send_init(bsp, AP_ID);
-	TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_INIT_RECEIVED);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(ap), KVM_MP_STATE_INIT_RECEIVED);
 	send_sipi(bsp, AP_ID, SIPI_VECTOR);
-	TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
 	check_started(ap, SIPI_VECTOR);
 
 	kvm_vm_free(vm);
@@ -442,24 +472,80 @@ TEST_F(init_sipi, allow_both)
 	check_started(ap, SIPI_VECTOR);
 }
 
+static const struct vcpu_state_rule clocks[] = {
+	{ "msr.MSR_IA32_TSC",			"clock" },
+	{ "tsc_offset",				"clock" },
+	{ "msr.HV_X64_MSR_TIME_REF_COUNT",	"clock" },
+	{ "msr.HV_X64_MSR_VP_RUNTIME",		"clock" },
+	{ "xen.runstate.*",			"clock" },
+	{}
+};
+
+static void add_difference(void *arg, const char *name, const char *want,
+			   const char *got)
+{
+	unsigned int *nr = arg;
+
+	if (vcpu_state_match(clocks, name))
+		return;
+
+	(*nr)++;
+	pr_info("# %s is %s instead of %s\n", name, got, want);
+}
+
+static void check_same_state(const char *what, const struct vcpu_state *want,
+			     struct kvm_vcpu *vcpu)
+{
+	struct vcpu_state *got = vcpu_state_get(vcpu);
+	unsigned int nr = 0;
+
+	vcpu_state_diff(want, got, add_difference, &nr);
+	TEST_ASSERT(!nr, "%s: %u of %u registers differ", what, nr, want->nr);
+	pr_info("# %s: %u registers are the same\n", what, want->nr);
+
+	vcpu_state_free(got);
+}
+
+static void check_same_view(const char *what, const struct guest_view *want,
+			    const struct guest_view *got)
+{
+	int i;
+
+	for (i = 0; i < NR_SLOTS; i++)
+		TEST_ASSERT(want->slot[i] == got->slot[i],
+			    "%s: the guest sees 0x%x in slot %d instead of 0x%x",
+			    what, got->slot[i], i, want->slot[i]);
+	pr_info("# %s: the guest sees the same in %u registers\n", what,
+		NR_SLOTS);
+}
+
+/* What KVM makes of an AP that has run, or is new, if it doesn't ask. */
+static struct vcpu_state *start_by_kvm(bool ran, struct guest_view *view)
+{
+	struct kvm_vcpu *bsp, *ap, *other;
+	struct vcpu_state *state;
+	struct kvm_vm *vm;
+
+	vm = create_vm(&bsp, &ap, &other, false);
+	if (ran)
+		run_own(ap, OLD_LIFE);
+	send_init(bsp, AP_ID);
+	send_sipi(bsp, AP_ID, SIPI_VECTOR);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
+	state = vcpu_state_get(ap);
+	run_to_view(ap, view);
+	kvm_vm_free(vm);
+
+	return state;
+}
+
 /* Whoever is asked, it makes no difference for anyone. */
 TEST_F(init_sipi, same_state)
 {
-	struct kvm_vcpu *bsp, *ap, *other;
-	struct guest_view want, got;
-	struct kvm_sregs sregs[2];
-	struct kvm_regs regs[2];
-	struct kvm_vm *vm;
-	int i;
+	struct guest_view want_view, view;
+	struct vcpu_state *want;
 
-	vm = create_vm(&bsp, &ap, &other, false);
-	run_own(ap, OLD_LIFE);
-	send_init(bsp, AP_ID);
-	send_sipi(bsp, AP_ID, SIPI_VECTOR);
-	TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
-	vcpu_regs_get(ap, &regs[0]);
-	vcpu_sregs_get(ap, &sregs[0]);
-	run_to_view(ap, &want);
+	want = start_by_kvm(true, &want_view);
 
 	run_own(self->ap, OLD_LIFE);
 	send_init(self->bsp, AP_ID);
@@ -467,20 +553,45 @@ TEST_F(init_sipi, same_state)
 	run_to_init(self->ap);
 	run_to_sipi(self->ap, SIPI_VECTOR);
 	vcpu_run_immediate_exit(self->ap);
-	vcpu_regs_get(self->ap, &regs[1]);
-	vcpu_sregs_get(self->ap, &sregs[1]);
-	run_to_view(self->ap, &got);
+	check_same_state("re-entered", want, self->ap);
+	run_to_view(self->ap, &view);
+	check_same_view("re-entered", &want_view, &view);
 
-	TEST_ASSERT(!memcmp(&regs[0], &regs[1], sizeof(regs[0])),
-		    "The registers differ");
-	TEST_ASSERT(!memcmp(&sregs[0], &sregs[1], sizeof(sregs[0])),
-		    "The special registers differ");
-	for (i = 0; i < NR_SLOTS; i++)
-		TEST_ASSERT(want.slot[i] == got.slot[i],
-			    "The guest sees 0x%x in slot %d instead of 0x%x",
-			    got.slot[i], i, want.slot[i]);
+	vcpu_state_free(want);
+}
 
-	kvm_vm_free(vm);
+/* Whoever starts it, neither. */
+TEST_F(init_sipi, same_state_own)
+{
+	struct kvm_vcpu *ap = self->ap;
+	struct guest_view want_view, view;
+	struct vcpu_state *want;
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+
+	want = start_by_kvm(false, &want_view);
+
+	run_own(ap, OLD_LIFE);
+	send_init(self->bsp, AP_ID);
+	send_sipi(self->bsp, AP_ID, SIPI_VECTOR);
+	run_to_init(ap);
+	run_to_sipi(ap, SIPI_VECTOR);
+
+	vcpu_set_mp_state(ap, KVM_MP_STATE_RESET);
+	vcpu_sregs_get(ap, &sregs);
+	sregs.cs.selector = SIPI_VECTOR << 8;
+	sregs.cs.base = SIPI_GPA(SIPI_VECTOR);
+	vcpu_sregs_set(ap, &sregs);
+	vcpu_regs_get(ap, &regs);
+	regs.rip = 0;
+	vcpu_regs_set(ap, &regs);
+	vcpu_set_mp_state(ap, KVM_MP_STATE_RUNNABLE);
+
+	check_same_state("started by userspace", want, ap);
+	run_to_view(ap, &view);
+	check_same_view("started by userspace", &want_view, &view);
+
+	vcpu_state_free(want);
 }
 
 /* The VMM starts the AP all by itself, and nothing is left to KVM. */
@@ -494,10 +605,10 @@ TEST_F(init_sipi, own_registers)
 	send_sipi(self->bsp, AP_ID, OTHER_SIPI_VECTOR);
 	run_to_sipi(ap, OTHER_SIPI_VECTOR);
 
-	set_mp_state(ap, KVM_MP_STATE_RESET);
+	vcpu_set_mp_state(ap, KVM_MP_STATE_RESET);
 	check_state(ap, KVM_MP_STATE_UNINITIALIZED, false, -1);
 	set_own_regs(ap, NEW_LIFE);
-	set_mp_state(ap, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(ap, KVM_MP_STATE_RUNNABLE);
 
 	run_to_view(ap, &view);
 	check_own_view(&view, NEW_LIFE);
@@ -515,7 +626,7 @@ TEST_F(init_sipi, own_state)
 	run_to_sipi(ap, OTHER_SIPI_VECTOR);
 
 	set_own_regs(ap, NEW_LIFE);
-	set_mp_state(ap, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(ap, KVM_MP_STATE_RUNNABLE);
 	run_to_view(ap, &view);
 	check_own_view(&view, NEW_LIFE);
 	check_state(ap, KVM_MP_STATE_RUNNABLE, false, -1);
@@ -533,10 +644,11 @@ TEST_F(init_sipi, refuse_init)
 
 	/* The SIPI comes without an INIT, i.e. it is lost. */
 	send_sipi(self->bsp, AP_ID, SIPI_VECTOR);
-	TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_UNINITIALIZED);
+	check_state(ap, KVM_MP_STATE_UNINITIALIZED, false, SIPI_VECTOR);
 	TEST_ASSERT(__vcpu_run(ap) == -1 && errno == EAGAIN,
 		    "Exit %u (%s), errno %d", ap->run->exit_reason,
 		    exit_reason_str(ap->run->exit_reason), errno);
+	check_state(ap, KVM_MP_STATE_UNINITIALIZED, false, -1);
 
 	/* Refused now doesn't mean refused forever. */
 	send_init(self->bsp, AP_ID);
@@ -587,6 +699,28 @@ TEST_F(init_sipi, refuse_init_running)
 	run_to_port(ap, PORT_DONE);
 }
 
+/* A reset drops the exit: what comes after it isn't what userspace has seen. */
+TEST_F(init_sipi, reset_while_open)
+{
+	struct kvm_vcpu *ap = self->ap;
+
+	send_init(self->bsp, AP_ID);
+	run_to_init(ap);
+	vcpu_set_mp_state(ap, KVM_MP_STATE_RESET);
+	send_init(self->bsp, AP_ID);
+	run_to_init(ap);
+	vcpu_run_immediate_exit(ap);
+	check_state(ap, KVM_MP_STATE_INIT_RECEIVED, false, -1);
+
+	send_sipi(self->bsp, AP_ID, SIPI_VECTOR);
+	run_to_sipi(ap, SIPI_VECTOR);
+	vcpu_set_mp_state(ap, KVM_MP_STATE_RESET);
+	vcpu_set_mp_state(ap, KVM_MP_STATE_INIT_RECEIVED);
+	send_sipi(self->bsp, AP_ID, SIPI_VECTOR);
+	run_to_sipi(ap, SIPI_VECTOR);
+	check_started(ap, SIPI_VECTOR);
+}
+
 /* Another way to say so, that doesn't need the exit. */
 TEST_F(init_sipi, refuse_init_in_events)
 {
@@ -619,12 +753,32 @@ TEST_F(init_sipi, init_halted)
 	struct kvm_vcpu *ap = self->ap;
 
 	run_own(ap, OLD_LIFE);
-	set_mp_state(ap, KVM_MP_STATE_HALTED);
+	vcpu_set_mp_state(ap, KVM_MP_STATE_HALTED);
 	send_init(self->bsp, AP_ID);
 	run_to_init(ap);
-	TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_HALTED);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(ap), KVM_MP_STATE_HALTED);
 	vcpu_run_immediate_exit(ap);
-	TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_INIT_RECEIVED);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(ap), KVM_MP_STATE_INIT_RECEIVED);
+}
+
+/* What vCPUs with protected state wait in for SIPI isn't wait-for-SIPI. */
+TEST_F(init_sipi, ap_reset_hold)
+{
+	struct kvm_vcpu *ap = self->ap;
+
+	run_own(ap, OLD_LIFE);
+	vcpu_set_mp_state(ap, KVM_MP_STATE_AP_RESET_HOLD);
+	send_sipi(self->bsp, AP_ID, OTHER_SIPI_VECTOR);
+	check_state(ap, KVM_MP_STATE_AP_RESET_HOLD, false, OTHER_SIPI_VECTOR);
+	run_to_port(ap, PORT_DONE);
+	check_state(ap, KVM_MP_STATE_RUNNABLE, false, -1);
+
+	vcpu_set_mp_state(ap, KVM_MP_STATE_AP_RESET_HOLD);
+	send_init(self->bsp, AP_ID);
+	run_to_init(ap);
+	check_state(ap, KVM_MP_STATE_AP_RESET_HOLD, true, -1);
+	vcpu_run_immediate_exit(ap);
+	check_state(ap, KVM_MP_STATE_INIT_RECEIVED, false, -1);
 }
 
 /* The BSP doesn't wait for SIPI. */
@@ -640,6 +794,25 @@ TEST_F(init_sipi, init_bsp)
 	TEST_ASSERT_EQ(regs.rip, 0xfff0);
 }
 
+TEST_F(init_sipi, refuse_init_bsp)
+{
+	struct kvm_regs want, got;
+
+	/* Back from the sender's exit. */
+	send_init(self->bsp, ABSENT_ID);
+	vcpu_run_immediate_exit(self->bsp);
+	vcpu_regs_get(self->bsp, &want);
+
+	send_init(self->other, 0);
+	run_to_init(self->bsp);
+	discard(self->bsp);
+	vcpu_run_immediate_exit(self->bsp);
+	check_state(self->bsp, KVM_MP_STATE_RUNNABLE, false, -1);
+	vcpu_regs_get(self->bsp, &got);
+	TEST_ASSERT(!memcmp(&want, &got, sizeof(got)), "The INIT has changed registers");
+	send_init(self->bsp, AP_ID);
+}
+
 TEST_F(init_sipi, absent)
 {
 	send_init(self->bsp, ABSENT_ID);
@@ -647,13 +820,14 @@ TEST_F(init_sipi, absent)
 	check_state(self->ap, KVM_MP_STATE_UNINITIALIZED, false, -1);
 }
 
+/* The SIPI is lost, until then it can be seen. */
 TEST_F(init_sipi, already_on)
 {
 	struct kvm_vcpu *ap = self->ap;
 
 	run_own(ap, OLD_LIFE);
 	send_sipi(self->bsp, AP_ID, OTHER_SIPI_VECTOR);
-	TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
+	check_state(ap, KVM_MP_STATE_RUNNABLE, false, OTHER_SIPI_VECTOR);
 	run_to_port(ap, PORT_DONE);
 	check_state(ap, KVM_MP_STATE_RUNNABLE, false, -1);
 }
@@ -674,6 +848,97 @@ TEST_F(init_sipi, two_callers)
 	send_sipi(self->other, AP_ID, OTHER_SIPI_VECTOR);
 	run_to_sipi(ap, OTHER_SIPI_VECTOR);
 	check_started(ap, OTHER_SIPI_VECTOR);
+}
+
+static void open_sipi(struct kvm_vcpu *bsp, struct kvm_vcpu *ap)
+{
+	send_init(bsp, AP_ID);
+	run_to_init(ap);
+	send_sipi(bsp, AP_ID, SIPI_VECTOR);
+	run_to_sipi(ap, SIPI_VECTOR);
+}
+
+/* It's the one that userspace has been told of. */
+TEST_F(init_sipi, same_sipi_while_open)
+{
+	open_sipi(self->bsp, self->ap);
+	send_sipi(self->other, AP_ID, SIPI_VECTOR);
+	check_started(self->ap, SIPI_VECTOR);
+
+	open_sipi(self->bsp, self->ap);
+	send_sipi(self->other, AP_ID, SIPI_VECTOR);
+	discard(self->ap);
+	vcpu_run_immediate_exit(self->ap);
+	check_state(self->ap, KVM_MP_STATE_INIT_RECEIVED, false, -1);
+}
+
+/* Userspace doesn't know of the vector that the vCPU is to start with. */
+TEST_F(init_sipi, other_sipi_while_open)
+{
+	struct kvm_vcpu *ap = self->ap;
+
+	open_sipi(self->bsp, ap);
+	send_sipi(self->other, AP_ID, OTHER_SIPI_VECTOR);
+	check_state(ap, KVM_MP_STATE_SIPI_RECEIVED, false, OTHER_SIPI_VECTOR);
+	run_to_sipi(ap, OTHER_SIPI_VECTOR);
+	check_state(ap, KVM_MP_STATE_SIPI_RECEIVED, false, OTHER_SIPI_VECTOR);
+	check_started(ap, OTHER_SIPI_VECTOR);
+}
+
+/* And it can't refuse what it doesn't know. */
+TEST_F(init_sipi, other_sipi_while_refused)
+{
+	struct kvm_vcpu *ap = self->ap;
+
+	open_sipi(self->bsp, ap);
+	send_sipi(self->other, AP_ID, OTHER_SIPI_VECTOR);
+	discard(ap);
+	vcpu_run_immediate_exit(ap);
+	check_state(ap, KVM_MP_STATE_SIPI_RECEIVED, false, OTHER_SIPI_VECTOR);
+
+	run_to_sipi(ap, OTHER_SIPI_VECTOR);
+	discard(ap);
+	vcpu_run_immediate_exit(ap);
+	check_state(ap, KVM_MP_STATE_INIT_RECEIVED, false, -1);
+}
+
+/* INIT drops them all. */
+TEST_F(init_sipi, other_sipi_and_init_while_open)
+{
+	struct kvm_vcpu *ap = self->ap;
+
+	open_sipi(self->bsp, ap);
+	send_sipi(self->other, AP_ID, OTHER_SIPI_VECTOR);
+	send_init(self->other, AP_ID);
+	discard(ap);
+	vcpu_run_immediate_exit(ap);
+	check_state(ap, KVM_MP_STATE_INIT_RECEIVED, true, -1);
+	run_to_init(ap);
+	vcpu_run_immediate_exit(ap);
+	check_state(ap, KVM_MP_STATE_INIT_RECEIVED, false, -1);
+}
+
+/* With the vCPU's state set to what it is, as a VMM may do at any time. */
+TEST_F(init_sipi, restore_while_open)
+{
+	struct kvm_vcpu *ap = self->ap;
+	struct kvm_vcpu_events events;
+
+	open_sipi(self->bsp, ap);
+	vcpu_events_get(ap, &events);
+	vcpu_set_mp_state(ap, vcpu_get_mp_state(ap));
+	vcpu_events_set(ap, &events);
+	check_state(ap, KVM_MP_STATE_SIPI_RECEIVED, false, SIPI_VECTOR);
+	check_started(ap, SIPI_VECTOR);
+
+	send_init(self->bsp, AP_ID);
+	run_to_init(ap);
+	vcpu_events_get(ap, &events);
+	vcpu_set_mp_state(ap, vcpu_get_mp_state(ap));
+	vcpu_events_set(ap, &events);
+	check_state(ap, KVM_MP_STATE_RUNNABLE, true, -1);
+	vcpu_run_immediate_exit(ap);
+	check_state(ap, KVM_MP_STATE_INIT_RECEIVED, false, -1);
 }
 
 /* INIT drops the SIPI, and with it the exit. */
@@ -748,13 +1013,13 @@ static struct kvm_vm *migrate(struct kvm_vcpu *from, struct kvm_vcpu **bsp,
 
 	vcpu_regs_get(from, &regs);
 	vcpu_sregs_get(from, &sregs);
-	mp_state = get_mp_state(from);
+	mp_state = vcpu_get_mp_state(from);
 	vcpu_events_get(from, &events);
 
 	vm = create_vm(bsp, ap, &other, exits);
 	vcpu_sregs_set(*ap, &sregs);
 	vcpu_regs_set(*ap, &regs);
-	set_mp_state(*ap, mp_state);
+	vcpu_set_mp_state(*ap, mp_state);
 	vcpu_events_set(*ap, &events);
 
 	return vm;
@@ -818,7 +1083,7 @@ TEST_F(migrate, init)
 		run_to_init(ap);
 		vcpu_run_immediate_exit(ap);
 	}
-	TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_INIT_RECEIVED);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(ap), KVM_MP_STATE_INIT_RECEIVED);
 
 	send_sipi(bsp, AP_ID, SIPI_VECTOR);
 	if (variant->exits)
@@ -868,6 +1133,94 @@ TEST_F(migrate, both)
 	kvm_vm_free(vm);
 }
 
+/* The AP has been running until then, which is no longer part of its state. */
+TEST_F(migrate, both_running)
+{
+	struct kvm_vcpu *bsp, *ap;
+	struct kvm_vm *vm;
+
+	run_own(self->ap, OLD_LIFE);
+	send_init(self->bsp, AP_ID);
+	send_sipi(self->bsp, AP_ID, SIPI_VECTOR);
+	if (variant->open)
+		run_to_init(self->ap);
+	else
+		vcpu_run_immediate_exit(self->ap);
+
+	vm = migrate(self->ap, &bsp, &ap, variant->exits);
+	if (variant->exits) {
+		check_state(ap, KVM_MP_STATE_SIPI_RECEIVED, true, SIPI_VECTOR);
+		run_to_init(ap);
+		run_to_sipi(ap, SIPI_VECTOR);
+	}
+	check_started(ap, SIPI_VECTOR);
+	kvm_vm_free(vm);
+
+	/* It is if the AP isn't saved. */
+	if (variant->open) {
+		discard(self->ap);
+		run_to_port(self->ap, PORT_DONE);
+		check_state(self->ap, KVM_MP_STATE_RUNNABLE, false, -1);
+	}
+}
+
+/* That's all that is lost if the INIT is refused. */
+TEST_F(migrate, refuse_both_running)
+{
+	struct kvm_vcpu *bsp, *ap;
+	struct kvm_regs want, got;
+	struct kvm_vm *vm;
+
+	if (!variant->exits)
+		SKIP(return, "Can't be refused");
+
+	run_own(self->ap, OLD_LIFE);
+	send_init(self->bsp, AP_ID);
+	send_sipi(self->bsp, AP_ID, SIPI_VECTOR);
+	if (variant->open)
+		run_to_init(self->ap);
+	else
+		vcpu_run_immediate_exit(self->ap);
+	vcpu_regs_get(self->ap, &want);
+
+	vm = migrate(self->ap, &bsp, &ap, true);
+	run_to_init(ap);
+	discard(ap);
+	vcpu_run_immediate_exit(ap);
+	run_to_sipi(ap, SIPI_VECTOR);
+	discard(ap);
+	vcpu_run_immediate_exit(ap);
+	check_state(ap, KVM_MP_STATE_INIT_RECEIVED, false, -1);
+	vcpu_regs_get(ap, &got);
+	TEST_ASSERT(!memcmp(&want, &got, sizeof(got)), "The INIT has changed registers");
+
+	/* A VMM that knows better says so. */
+	vcpu_set_mp_state(ap, KVM_MP_STATE_RUNNABLE);
+	run_to_port(ap, PORT_DONE);
+	kvm_vm_free(vm);
+}
+
+/* It's the other one from now on. */
+TEST_F(migrate, other_sipi)
+{
+	struct kvm_vcpu *bsp, *ap;
+	struct kvm_vm *vm;
+
+	if (!variant->open)
+		SKIP(return, "No exit that is open");
+
+	open_sipi(self->bsp, self->ap);
+	send_sipi(self->bsp, AP_ID, OTHER_SIPI_VECTOR);
+
+	vm = migrate(self->ap, &bsp, &ap, variant->exits);
+	if (variant->exits) {
+		check_state(ap, KVM_MP_STATE_SIPI_RECEIVED, false, OTHER_SIPI_VECTOR);
+		run_to_sipi(ap, OTHER_SIPI_VECTOR);
+	}
+	check_started(ap, OTHER_SIPI_VECTOR);
+	kvm_vm_free(vm);
+}
+
 /* Saved in the middle of it, i.e. the INIT has been accepted and the SIPI not. */
 TEST_F(migrate, completed)
 {
@@ -879,7 +1232,7 @@ TEST_F(migrate, completed)
 	vcpu_run_immediate_exit(self->ap);
 
 	vm = migrate(self->ap, &bsp, &ap, variant->exits);
-	TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_INIT_RECEIVED);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(ap), KVM_MP_STATE_INIT_RECEIVED);
 	send_sipi(bsp, AP_ID, SIPI_VECTOR);
 	if (variant->exits)
 		run_to_sipi(ap, SIPI_VECTOR);
@@ -914,7 +1267,7 @@ TEST_F(init_sipi, smm)
 
 	send_init(self->bsp, AP_ID);
 	send_sipi(self->bsp, AP_ID, SIPI_VECTOR);
-	TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
 	run_to_port(ap, PORT_DONE);
 	check_smm(ap, true);
 	check_state(ap, KVM_MP_STATE_RUNNABLE, true, -1);
@@ -1179,7 +1532,7 @@ TEST(capability)
 
 	/* None of these has enabled anything. */
 	send_init(bsp, AP_ID);
-	TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_INIT_RECEIVED);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(ap), KVM_MP_STATE_INIT_RECEIVED);
 
 	kvm_vm_free(vm);
 }

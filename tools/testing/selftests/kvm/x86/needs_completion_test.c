@@ -125,7 +125,6 @@ GUEST_CODE(bus_lock_vmx, "lock; incl (%rbx)");
 
 /* Backed by memory, for exits about memory. */
 #define MEM_GPA			0xc0000000ul
-#define MEM_SLOT		10
 
 #define DIRTY_RING_SIZE		1024
 #define NR_DIRTY_PAGES		(DIRTY_RING_SIZE + 1)
@@ -265,17 +264,9 @@ void nc_arch_migrate(struct nc_test *t)
 	kvm_x86_state_cleanup(state);
 }
 
-static void set_mp_state(struct kvm_vcpu *vcpu, u32 state)
-{
-	struct kvm_mp_state mp_state = { .mp_state = state };
-
-	vcpu_mp_state_set(vcpu, &mp_state);
-}
-
 const char *nc_arch_reset(struct nc_test *t)
 {
 	struct kvm_vcpu_events events;
-	struct kvm_mp_state mp_state;
 
 	if (!nc_mp_state_reset(t->vcpu)) {
 		if (t->exit->create_vm == create_vm_no_irqchip)
@@ -286,12 +277,12 @@ const char *nc_arch_reset(struct nc_test *t)
 		events.flags |= KVM_VCPUEVENT_VALID_SMM;
 		events.smi.latched_init = 1;
 		vcpu_events_set(t->vcpu, &events);
-		vcpu_mp_state_get(t->vcpu, &mp_state);
+		vcpu_get_mp_state(t->vcpu);
 	}
 	nc_check_reset(t);
 
 	vcpu_sregs_set(t->vcpu, &initial_sregs);
-	set_mp_state(t->vcpu, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(t->vcpu, KVM_MP_STATE_RUNNABLE);
 
 	return NULL;
 }
@@ -312,9 +303,7 @@ static void expect_rax(struct nc_test *t)
 /* What the device got is what was in rax. */
 static void check_written_rax(struct nc_test *t)
 {
-	NC_ASSERT(t, !memcmp(t->device, &t->want.gpr[RAX], t->exit->len),
-		  "the device has other data than the guest had");
-	nc_check_mmio_write(t);
+	nc_check_written(t, t->want.gpr[RAX]);
 }
 
 static void check_exit_pio(struct nc_test *t, int part)
@@ -738,13 +727,6 @@ static void setup_singlestep(struct nc_test *t)
 	vcpu_guest_debug_set(t->vcpu, &debug);
 }
 
-static void resume_debug(struct nc_test *t)
-{
-	struct kvm_guest_debug debug = {};
-
-	vcpu_guest_debug_set(t->vcpu, &debug);
-}
-
 /* What userspace does to go on behind an instruction that KVM doesn't skip. */
 static void skip_insn(struct nc_test *t)
 {
@@ -872,11 +854,6 @@ static void check_exit_ioapic_eoi(struct nc_test *t, int part)
 
 /* ---- errors ---- */
 
-static void run_signal(struct nc_test *t)
-{
-	NC_ASSERT(t, nc_run_with_signal(t->vcpu), "KVM_RUN exits in spite of a signal");
-}
-
 static void setup_triple_fault(struct nc_test *t)
 {
 	struct kvm_sregs sregs;
@@ -900,7 +877,7 @@ static void setup_fail_entry(struct nc_test *t)
 static void resume_sregs(struct nc_test *t)
 {
 	vcpu_sregs_set(t->vcpu, &initial_sregs);
-	set_mp_state(t->vcpu, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(t->vcpu, KVM_MP_STATE_RUNNABLE);
 	t->want = t->start;
 	skip_insn(t);
 }
@@ -937,7 +914,7 @@ static const char *no_memory_fault(void)
 
 static void setup_guest_memory_fault(struct nc_test *t)
 {
-	vm_userspace_mem_region_add(t->vm, VM_MEM_SRC_ANONYMOUS, MEM_GPA, MEM_SLOT, 1, 0);
+	vm_userspace_mem_region_add(t->vm, VM_MEM_SRC_ANONYMOUS, MEM_GPA, NC_MEM_SLOT, 1, 0);
 	virt_map(t->vm, MEM_GPA, MEM_GPA, 1);
 }
 
@@ -954,14 +931,6 @@ static void resume_memory_fault(struct nc_test *t)
 	vm_mem_set_shared(t->vm, MEM_GPA, PAGE_SIZE);
 }
 
-static void run_efault(struct nc_test *t)
-{
-	int ret = __vcpu_run(t->vcpu);
-
-	NC_ASSERT(t, ret == -1 && errno == EFAULT, "KVM_RUN returns %d, errno: %d",
-		  ret, errno);
-}
-
 static const char *no_dirty_ring(void)
 {
 	if (kvm_has_cap(KVM_CAP_DIRTY_LOG_RING) || kvm_has_cap(KVM_CAP_DIRTY_LOG_RING_ACQ_REL))
@@ -971,7 +940,7 @@ static const char *no_dirty_ring(void)
 
 static void setup_guest_dirty_ring(struct nc_test *t)
 {
-	vm_userspace_mem_region_add(t->vm, VM_MEM_SRC_ANONYMOUS, MEM_GPA, MEM_SLOT,
+	vm_userspace_mem_region_add(t->vm, VM_MEM_SRC_ANONYMOUS, MEM_GPA, NC_MEM_SLOT,
 				    NR_DIRTY_PAGES, KVM_MEM_LOG_DIRTY_PAGES);
 	virt_map(t->vm, MEM_GPA, MEM_GPA, NR_DIRTY_PAGES);
 }
@@ -983,18 +952,9 @@ static void setup_dirty_ring(struct nc_test *t)
 	t->want.gpr[RAX] = 0;
 }
 
-/* Collect what is in the ring. */
 static void act_dirty_ring(struct nc_test *t, int part)
 {
-	struct kvm_dirty_gfn *gfns;
-	int i;
-
-	gfns = vcpu_map_dirty_ring(t->vcpu);
-	for (i = 0; i < DIRTY_RING_SIZE; i++) {
-		if (gfns[i].flags & KVM_DIRTY_GFN_F_DIRTY)
-			gfns[i].flags = KVM_DIRTY_GFN_F_RESET;
-	}
-	kvm_vm_reset_dirty_ring(t->vm);
+	nc_reset_dirty_ring(t);
 }
 
 /* One more page, the number of those that fit depends on the CPU. */
@@ -1075,13 +1035,8 @@ static void check_bus_lock(struct nc_test *t)
 #define OUTS(len)							\
 	PIO(len), STRING, .check = check_outs
 
-#define MMIO(_gpa, _len)						\
-	.reason = KVM_EXIT_MMIO,					\
-	.needs_completion = true,					\
-	.gpa = _gpa,							\
-	.len = _len,							\
-	.check_exit = nc_check_mmio,					\
-	.act = nc_act_mmio
+#define MMIO(gpa, len)							\
+	NC_MMIO(gpa, len), .check_exit = nc_check_mmio
 
 #define MMIO_LOAD(gpa, len)						\
 	MMIO(gpa, len), .expect = expect_rax, .check = nc_check_mmio_read
@@ -1174,9 +1129,9 @@ const struct nc_exit nc_exits[] = {
 	  .setup_vcpu = setup_hyperv_crash, .check_exit = check_exit_hyperv_crash },
 
 	{ NC_GUEST_INSN(breakpoint), .reason = KVM_EXIT_DEBUG,
-	  .setup_vcpu = setup_breakpoint, .resume = resume_debug },
+	  .setup_vcpu = setup_breakpoint, .resume = nc_resume_debug },
 	{ NC_GUEST_INSN(singlestep), .reason = KVM_EXIT_DEBUG, .at_exit = NC_AT_NEXT,
-	  .setup_vcpu = setup_singlestep, .resume = resume_debug },
+	  .setup_vcpu = setup_singlestep, .resume = nc_resume_debug },
 
 	{ NC_GUEST_INSN(hlt), .reason = KVM_EXIT_HLT, .at_exit = NC_AT_NEXT, NO_IRQCHIP },
 	{ NC_GUEST_INSN(irq_window), .reason = KVM_EXIT_IRQ_WINDOW_OPEN, NO_IRQCHIP,
@@ -1193,7 +1148,7 @@ const struct nc_exit nc_exits[] = {
 	  .setup_guest = setup_guest_apic, .setup_vcpu = setup_ioapic_eoi,
 	  .check_exit = check_exit_ioapic_eoi },
 
-	{ NC_GUEST_INSN(signal), .reason = KVM_EXIT_INTR, .run = run_signal },
+	{ NC_GUEST_INSN(signal), .reason = KVM_EXIT_INTR, .run = nc_run_signal },
 	{ NC_GUEST_INSN(triple_fault), .reason = KVM_EXIT_SHUTDOWN, .at_exit = NC_ANYWHERE,
 	  .setup_vcpu = setup_triple_fault, .resume = resume_sregs },
 	{ NC_GUEST_INSN(fail_entry), .reason = KVM_EXIT_FAIL_ENTRY, .at_exit = NC_ANYWHERE,
@@ -1206,7 +1161,7 @@ const struct nc_exit nc_exits[] = {
 	{ NC_GUEST_INSN(memory_fault), .reason = KVM_EXIT_MEMORY_FAULT,
 	  .unavailable = no_memory_fault, .create_vm = create_vm_sw_protected,
 	  .setup_guest = setup_guest_memory_fault, .setup_vcpu = setup_memory_fault,
-	  .run = run_efault, .resume = resume_memory_fault },
+	  .err = EFAULT, .resume = resume_memory_fault },
 	{ NC_GUEST_INSN(dirty_ring_full), .reason = KVM_EXIT_DIRTY_RING_FULL,
 	  .at_exit = NC_ANYWHERE, .unavailable = no_dirty_ring,
 	  .create_vm = create_vm_dirty_ring, .setup_guest = setup_guest_dirty_ring,
@@ -1239,22 +1194,11 @@ const struct nc_absent_exit nc_absent_exits[] = {
 	{ KVM_EXIT_TDX, "needs a TDX guest, to be completed" },
 	{ KVM_EXIT_SNP_REQ_CERTS, "needs an SEV-SNP guest, to be completed" },
 	{ KVM_EXIT_X86_INIT_SIPI, "init_sipi_exit_test produces it" },
-	{ KVM_EXIT_DCR, "not used anymore" },
-	{ KVM_EXIT_S390_SIEIC, OTHER_ARCH("s390") },
-	{ KVM_EXIT_S390_RESET, OTHER_ARCH("s390") },
-	{ KVM_EXIT_S390_UCONTROL, OTHER_ARCH("s390") },
-	{ KVM_EXIT_S390_TSCH, OTHER_ARCH("s390") },
-	{ KVM_EXIT_S390_STSI, OTHER_ARCH("s390") },
-	{ KVM_EXIT_OSI, OTHER_ARCH("powerpc") },
-	{ KVM_EXIT_PAPR_HCALL, OTHER_ARCH("powerpc") },
-	{ KVM_EXIT_EPR, OTHER_ARCH("powerpc") },
-	{ KVM_EXIT_WATCHDOG, OTHER_ARCH("powerpc") },
 	{ KVM_EXIT_ARM_NISV, OTHER_ARCH("arm64") },
 	{ KVM_EXIT_ARM_SEA, OTHER_ARCH("arm64") },
 	{ KVM_EXIT_ARM_LDST64B, OTHER_ARCH("arm64") },
 	{ KVM_EXIT_RISCV_SBI, OTHER_ARCH("riscv") },
 	{ KVM_EXIT_RISCV_CSR, OTHER_ARCH("riscv") },
-	{ KVM_EXIT_LOONGARCH_IOCSR, OTHER_ARCH("loongarch") },
 };
 
 const int nr_nc_absent_exits = ARRAY_SIZE(nc_absent_exits);
@@ -1271,7 +1215,6 @@ static void ioctl_##name(struct kvm_vcpu *vcpu)				\
 IOCTL_GET_SET(regs, struct kvm_regs)
 IOCTL_GET_SET(sregs, struct kvm_sregs)
 IOCTL_GET_SET(events, struct kvm_vcpu_events)
-IOCTL_GET_SET(mp_state, struct kvm_mp_state)
 IOCTL_GET_SET(debugregs, struct kvm_debugregs)
 IOCTL_GET_SET(xcrs, struct kvm_xcrs)
 IOCTL_GET_SET(fpu, struct kvm_fpu)
@@ -1306,28 +1249,17 @@ static void ioctl_translate(struct kvm_vcpu *vcpu)
 	TEST_ASSERT_EQ(tr.physical_address, MMIO_GPA);
 }
 
-static void ioctl_guest_debug(struct kvm_vcpu *vcpu)
-{
-	struct kvm_guest_debug debug = {};
-
-	vcpu_guest_debug_set(vcpu, &debug);
-}
-
-#define IOCTL(name)	{ #name, ioctl_##name }
-
 const struct nc_ioctl nc_ioctls[] = {
-	IOCTL(regs),
-	IOCTL(sregs),
-	IOCTL(events),
-	IOCTL(mp_state),
-	IOCTL(debugregs),
-	IOCTL(xcrs),
-	IOCTL(fpu),
-	IOCTL(state),
-	IOCTL(lapic),
-	IOCTL(cpuid),
-	IOCTL(translate),
-	IOCTL(guest_debug),
+	NC_IOCTL(regs),
+	NC_IOCTL(sregs),
+	NC_IOCTL(events),
+	NC_IOCTL(debugregs),
+	NC_IOCTL(xcrs),
+	NC_IOCTL(fpu),
+	NC_IOCTL(state),
+	NC_IOCTL(lapic),
+	NC_IOCTL(cpuid),
+	NC_IOCTL(translate),
 };
 
 const int nr_nc_ioctls = ARRAY_SIZE(nc_ioctls);
@@ -1346,16 +1278,17 @@ const int nr_nc_arch_garbage_holes = ARRAY_SIZE(nc_arch_garbage_holes);
  */
 static void guest_garbage(void)
 {
-	u64 nr = 0, sum = 0, val, src, dst, count;
+	struct nc_garbage_sum s = {};
+	u64 val, src, dst, count;
 	u8 data[16];
 
 	for (;;) {
-		asm volatile("outl %%eax, %%dx" : : "a" (nr), "d" (PIO_PORT));
+		asm volatile("outl %%eax, %%dx" : : "a" (s.nr), "d" (PIO_PORT));
 		asm volatile("inl %%dx, %%eax" : "=a" (val) : "d" (PIO_PORT));
 		asm volatile("movq (%1), %0" : "=r" (val) : "r" (MMIO_GPA));
-		asm volatile("movq %0, (%1)" : : "r" (sum), "r" (MMIO_GPA));
+		asm volatile("movq %0, (%1)" : : "r" (s.sum), "r" (MMIO_GPA));
 		asm volatile("movq (%1), %0" : "=r" (val) : "r" (MMIO_GPA + PAGE_SIZE - 3));
-		asm volatile("movq %0, (%1)" : : "r" (sum), "r" (MMIO_GPA + PAGE_SIZE - 3));
+		asm volatile("movq %0, (%1)" : : "r" (s.sum), "r" (MMIO_GPA + PAGE_SIZE - 3));
 		asm volatile("notb (%0)" : : "r" (MMIO_GPA));
 
 		src = MMIO_GPA;
@@ -1375,9 +1308,7 @@ static void guest_garbage(void)
 		kvm_hypercall(KVM_HC_MAP_GPA_RANGE, MMIO_GPA, 1,
 			      KVM_MAP_GPA_RANGE_DECRYPTED, 0);
 
-		sum = NC_GARBAGE_NEXT(sum, nr);
-		WRITE_ONCE(nc_garbage_sum.sum, sum);
-		WRITE_ONCE(nc_garbage_sum.nr, ++nr);
+		nc_garbage_done(&s);
 	}
 }
 

@@ -21,8 +21,6 @@
 /* Hypercalls are KVM's, not Xen's. */
 #define NO_XEN			RESET_ARCH_FLAG2
 
-/* Not backed by memory, i.e. guest accesses are MMIO. */
-#define MMIO_GPA		0xd0000000ul
 #define PIO_PORT		0x2000
 
 #define SMRAM_GPA		0x1000000
@@ -31,6 +29,13 @@
 #define RESET_VECTOR_PORT	0x42
 
 #define MCG_STATUS_MCIP	BIT_ULL(2)
+
+#define RTC_IRQ			8
+#define RTC_VECTOR		0x62
+
+#define MISC_ENABLE_RESET_VALUE	(MSR_IA32_MISC_ENABLE_BTS_UNAVAIL | \
+				 MSR_IA32_MISC_ENABLE_PEBS_UNAVAIL)
+#define PAT_RESET_VALUE		0x0007040600070406ull
 
 #define MSR_NON_EXISTENT	0x474f4f00
 #define XEN_HYPERCALL_MSR	0x40000200
@@ -231,7 +236,7 @@ void arch_boot(struct reset_env *env, struct kvm_vcpu *vcpu, gva_t stack,
 	regs.rdi = arg;
 	vcpu_regs_set(vcpu, &regs);
 
-	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
 }
 
 void arch_remap(struct reset_env *env, gva_t gva, gpa_t gpa)
@@ -430,21 +435,9 @@ static void guest_string_pio_out(void)
 	GUEST_FAIL("The old life goes on");
 }
 
-static void guest_mmio_read(void)
-{
-	asm volatile("movq (%0), %%rax" : : "r" (MMIO_GPA) : "rax");
-	GUEST_FAIL("The old life goes on");
-}
-
-static void guest_mmio_write(void)
-{
-	asm volatile("movq %%rax, (%0)" : : "r" (MMIO_GPA), "a" (0));
-	GUEST_FAIL("The old life goes on");
-}
-
 static void guest_mmio_rmw(void)
 {
-	asm volatile("addq $1, (%0)" : : "r" (MMIO_GPA) : "memory");
+	asm volatile("addq $1, (%0)" : : "r" (RESET_MMIO_GPA) : "memory");
 	GUEST_FAIL("The old life goes on");
 }
 
@@ -452,7 +445,7 @@ static void guest_mmio_rmw(void)
 static void guest_mmio_write_split(void)
 {
 	asm volatile("movq %%rax, (%0)"
-		     : : "r" (MMIO_GPA + PAGE_SIZE - 4), "a" (0));
+		     : : "r" (RESET_MMIO_GPA + PAGE_SIZE - 4), "a" (0));
 	GUEST_FAIL("The old life goes on");
 }
 
@@ -495,11 +488,6 @@ static void guest_triple_fault(void)
 	struct desc_ptr idt = {};
 
 	asm volatile("lidt %0; ud2" : : "m" (idt));
-}
-
-static void configure_mmio(struct reset_env *env)
-{
-	virt_map(env->vm, MMIO_GPA, MMIO_GPA, 2);
 }
 
 /* Hypercalls need an identity, which is the VM's. */
@@ -579,13 +567,6 @@ static void start_helper(struct reset_env *env, void *guest_code)
 	vcpu_regs_set(env->helper, &regs);
 }
 
-static void prepare_mp_state(struct reset_env *env)
-{
-	prepare_ran(env);
-	vcpu_run_immediate_exit(env->vcpu);
-	set_mp_state(env->vcpu, env->c->arg);
-}
-
 /* An INIT that the vCPU has not seen yet, and @arg SIPIs. */
 static void prepare_latched_init(struct reset_env *env)
 {
@@ -604,15 +585,15 @@ static void prepare_latched_sipi(struct reset_env *env)
 	prepare_ran(env);
 	start_helper(env, guest_send_init);
 	run_to_sync(env->helper);
-	TEST_ASSERT_EQ(get_mp_state(env->vcpu), KVM_MP_STATE_INIT_RECEIVED);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(env->vcpu), KVM_MP_STATE_INIT_RECEIVED);
 	run_to_sync(env->helper);
 }
 
 /* No SIPI is left for the next time that the vCPU waits for one. */
 static void check_no_sipi(struct reset_env *env)
 {
-	set_mp_state(env->vcpu, KVM_MP_STATE_INIT_RECEIVED);
-	TEST_ASSERT_EQ(get_mp_state(env->vcpu), KVM_MP_STATE_INIT_RECEIVED);
+	vcpu_set_mp_state(env->vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(env->vcpu), KVM_MP_STATE_INIT_RECEIVED);
 	reset_vcpu(env->vcpu);
 }
 
@@ -696,6 +677,125 @@ static void prepare_requests(struct reset_env *env)
 	usleep(2000);
 }
 
+/* A write that KVM tells userspace about at the next KVM_RUN. */
+static void guest_write_msr(u64 msr)
+{
+	wrmsr(msr, BIT_ULL(63) | 1);
+	wrmsr(msr, BIT_ULL(63) | 1);
+	GUEST_FAIL("The old life goes on");
+}
+
+/* Single-stepping is a reason to exit that comes first. */
+static void prepare_msr_request(struct reset_env *env)
+{
+	struct kvm_guest_debug debug = {
+		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP,
+	};
+	struct kvm_regs regs;
+	u64 rip;
+	int i;
+
+	/* The emulator has the guest pass the instruction, and exits. */
+	boot(env, guest_write_msr, env->c->arg);
+	vcpu_guest_debug_set(env->vcpu, &debug);
+	for (i = 0; i < 100; i++) {
+		vcpu_regs_get(env->vcpu, &regs);
+		rip = regs.rip;
+		run_to_exit(env->vcpu, KVM_EXIT_DEBUG);
+		if (!memcmp(addr_gva2hva(env->vm, rip), "\x0f\x30", 2))
+			break;
+	}
+	TEST_ASSERT(i < 100, "There is no WRMSR within %d instructions", i);
+
+	memset(&debug, 0, sizeof(debug));
+	vcpu_guest_debug_set(env->vcpu, &debug);
+}
+
+static void guest_sync(void)
+{
+	GUEST_SYNC(1);
+}
+
+static void check_no_request(struct reset_env *env)
+{
+	boot(env, guest_sync, 0);
+	run_to_exit(env->vcpu, KVM_EXIT_IO);
+	reset_vcpu(env->vcpu);
+}
+
+/* An interrupt of the RTC is only delivered after the EOI for the last one. */
+static int rtc_irq(struct kvm_vm *vm)
+{
+	struct kvm_irq_level irq = { .irq = RTC_IRQ, .level = 1 };
+	int status;
+
+	vm_ioctl(vm, KVM_IRQ_LINE_STATUS, &irq);
+	status = irq.status;
+	irq.irq = RTC_IRQ;
+	irq.level = 0;
+	vm_ioctl(vm, KVM_IRQ_LINE_STATUS, &irq);
+
+	return status;
+}
+
+static void configure_rtc(struct reset_env *env)
+{
+	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_PIC_SLAVE };
+
+	vm_ioctl(env->vm, KVM_GET_IRQCHIP, &chip);
+	chip.chip.pic.imr = 0xff;
+	vm_ioctl(env->vm, KVM_SET_IRQCHIP, &chip);
+
+	chip.chip_id = KVM_IRQCHIP_IOAPIC;
+	vm_ioctl(env->vm, KVM_GET_IRQCHIP, &chip);
+	chip.chip.ioapic.redirtbl[RTC_IRQ].bits = 0;
+	chip.chip.ioapic.redirtbl[RTC_IRQ].fields.vector = RTC_VECTOR;
+	chip.chip.ioapic.redirtbl[RTC_IRQ].fields.dest_id = env->vcpu->id;
+	vm_ioctl(env->vm, KVM_SET_IRQCHIP, &chip);
+}
+
+static void prepare_rtc(struct reset_env *env)
+{
+	prepare_ran(env);
+	TEST_ASSERT_EQ(rtc_irq(env->vm), 1);
+	TEST_ASSERT_EQ(rtc_irq(env->vm), 0);
+}
+
+static void guest_enable_apic(void)
+{
+	x2apic_enable();
+	GUEST_SYNC(1);
+}
+
+static void check_rtc(struct reset_env *env)
+{
+	boot(env, guest_enable_apic, 0);
+	run_to_sync(env->vcpu);
+	TEST_ASSERT(rtc_irq(env->vm) == 1,
+		    "KVM still waits for the EOI of the old life");
+	reset_vcpu(env->vcpu);
+}
+
+/* Clocks go on in any case, but not from what the old life has made of them. */
+static void prepare_clocks(struct reset_env *env)
+{
+	prepare_ran(env);
+	/* It goes on at once, i.e. can not be read back. */
+	TEST_ASSERT(_vcpu_set_msr(env->vcpu, HV_X64_MSR_VP_RUNTIME, BIT_ULL(50)) == 1,
+		    "Cannot set HV_X64_MSR_VP_RUNTIME");
+	vcpu_set_msr(env->vcpu, MSR_IA32_TSC, BIT_ULL(55));
+	/* A new vCPU is in sync with the last one that was written to. */
+	vcpu_set_msr(env->helper, MSR_IA32_TSC, 1);
+}
+
+static void check_clocks(struct reset_env *env)
+{
+	TEST_ASSERT(vcpu_get_msr(env->vcpu, HV_X64_MSR_VP_RUNTIME) < BIT_ULL(50),
+		    "HV_X64_MSR_VP_RUNTIME goes on from the old life");
+	TEST_ASSERT(vcpu_get_msr(env->vcpu, MSR_IA32_TSC) < BIT_ULL(55),
+		    "The TSC goes on from the old life");
+}
+
 /* ---- Modes --------------------------------------------------------------- */
 
 static const u8 smi_handler[] = {
@@ -728,7 +828,7 @@ static void prepare_smm_init(struct reset_env *env)
 	prepare_smm(env);
 	start_helper(env, guest_send_init);
 	run_to_sync(env->helper);
-	TEST_ASSERT_EQ(get_mp_state(env->vcpu), KVM_MP_STATE_RUNNABLE);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(env->vcpu), KVM_MP_STATE_RUNNABLE);
 }
 
 static void guest_l2(void)
@@ -841,7 +941,7 @@ static void check_reset_vector(struct reset_env *env)
 	struct kvm_vcpu *vcpu = env->vcpu;
 	struct kvm_regs regs;
 
-	set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
 	run_to_exit(vcpu, KVM_EXIT_IO);
 	TEST_ASSERT_EQ(vcpu->run->io.port, RESET_VECTOR_PORT);
 	vcpu_regs_get(vcpu, &regs);
@@ -856,6 +956,18 @@ static void prepare_interrupt(struct reset_env *env)
 
 	prepare_ran(env);
 	vcpu_ioctl(env->vcpu, KVM_INTERRUPT, &irq);
+}
+
+/* KVM_RUN takes it from there. */
+static void prepare_cr8(struct reset_env *env)
+{
+	prepare_ran(env);
+	env->vcpu->run->cr8 = 5;
+}
+
+static void check_cr8(struct reset_env *env)
+{
+	TEST_ASSERT_EQ(env->vcpu->run->cr8, 0);
 }
 
 #define OPEN_EXIT(_name, _code, _reason, _configure)	\
@@ -884,8 +996,8 @@ const struct reset_case arch_cases[] = {
 	OPEN_EXIT("PIO out", guest_pio_out, KVM_EXIT_IO, NULL),
 	OPEN_EXIT("string PIO in", guest_string_pio_in, KVM_EXIT_IO, NULL),
 	OPEN_EXIT("string PIO out", guest_string_pio_out, KVM_EXIT_IO, NULL),
-	OPEN_EXIT("MMIO read", guest_mmio_read, KVM_EXIT_MMIO, configure_mmio),
-	OPEN_EXIT("MMIO write", guest_mmio_write, KVM_EXIT_MMIO, configure_mmio),
+	OPEN_EXIT("MMIO read", guest_mmio_load, KVM_EXIT_MMIO, configure_mmio),
+	OPEN_EXIT("MMIO write", guest_mmio_store, KVM_EXIT_MMIO, configure_mmio),
 	OPEN_EXIT("MMIO read-modify-write", guest_mmio_rmw, KVM_EXIT_MMIO,
 		  configure_mmio),
 	OPEN_EXIT("split MMIO", guest_mmio_write_split, KVM_EXIT_MMIO,
@@ -910,6 +1022,13 @@ const struct reset_case arch_cases[] = {
 	  .flags = RESET_DIRTY },
 	{ .name = "pending IPI and NMI", .prepare = prepare_ipi },
 	{ .name = "pending requests", .prepare = prepare_requests },
+	{ .name = "pending Hyper-V crash", .prepare = prepare_msr_request,
+	  .arg = HV_X64_MSR_CRASH_CTL, .check = check_no_request },
+	{ .name = "pending Hyper-V exit", .prepare = prepare_msr_request,
+	  .arg = HV_X64_MSR_SCONTROL, .check = check_no_request },
+	{ .name = "pending RTC interrupt", .configure = configure_rtc,
+	  .prepare = prepare_rtc, .check = check_rtc },
+	{ .name = "clocks", .prepare = prepare_clocks, .check = check_clocks },
 	{ .name = "SMM", .configure = configure_smm, .prepare = prepare_smm,
 	  .flags = RESET_DIRTY },
 	{ .name = "SMM, boot vCPU", .configure = configure_smm,
@@ -924,8 +1043,8 @@ const struct reset_case arch_cases[] = {
 	  .prepare = prepare_singlestep, .resume = resume_singlestep },
 	{ .name = "reset vector", .configure = configure_reset_vector,
 	  .prepare = prepare_ran, .check = check_reset_vector },
-	{ .name = "userspace APIC", .prepare = prepare_ran,
-	  .flags = NO_IRQCHIP },
+	{ .name = "userspace APIC", .prepare = prepare_cr8,
+	  .check = check_cr8, .flags = NO_IRQCHIP },
 	{ .name = "userspace APIC, dirty", .prepare = prepare_dirty,
 	  .flags = NO_IRQCHIP },
 	{ .name = "userspace APIC, pending interrupt",
@@ -940,6 +1059,7 @@ const struct vcpu_state_rule arch_allowed[] = {
 	{ "msr.HV_X64_MSR_TIME_REF_COUNT",	"clock, of the VM" },
 	{ "msr.HV_X64_MSR_VP_RUNTIME",		"clock" },
 	{ "xen.runstate.*",			"clock" },
+	{ "xen.runstate_current",		"tells whether it was preempted" },
 	{}
 };
 
@@ -997,13 +1117,123 @@ const struct vcpu_state_rule arch_not_dirtied[] = {
 	{}
 };
 
-/* RESET puts the CPU's model into EDX, which a new vCPU has no CPUID for. */
+static void check_segment(const char *name, const struct kvm_segment *seg,
+			  u64 base, u16 selector)
+{
+	TEST_ASSERT(seg->base == base && seg->selector == selector &&
+		    seg->limit == 0xffff && seg->present,
+		    "%s: base 0x%llx, selector 0x%x, limit 0x%x, present %u", name,
+		    seg->base, seg->selector, seg->limit, seg->present);
+}
+
+static void check_lapic(struct kvm_vcpu *vcpu)
+{
+	static const struct {
+		u32 reg;
+		u32 value;
+	} values[] = {
+		{ APIC_TASKPRI, 0 }, { APIC_LDR, 0 }, { APIC_DFR, 0xffffffff },
+		{ APIC_SPIV, 0xff }, { APIC_ESR, 0 }, { APIC_ICR, 0 },
+		{ APIC_ICR2, 0 }, { APIC_LVTT, APIC_LVT_MASKED },
+		{ APIC_LVTTHMR, APIC_LVT_MASKED }, { APIC_LVTPC, APIC_LVT_MASKED },
+		{ APIC_LVT1, APIC_LVT_MASKED }, { APIC_LVTERR, APIC_LVT_MASKED },
+		{ APIC_TMICT, 0 }, { APIC_TMCCT, 0 }, { APIC_TDCR, 0 },
+	};
+	struct kvm_lapic_state lapic;
+	u32 value;
+	int i;
+
+	if (__vcpu_ioctl(vcpu, KVM_GET_LAPIC, &lapic))
+		return;
+
+	for (i = 0; i < ARRAY_SIZE(values); i++) {
+		value = *(u32 *)&lapic.regs[values[i].reg];
+		TEST_ASSERT(value == values[i].value,
+			    "APIC register 0x%x is 0x%x instead of 0x%x",
+			    values[i].reg, value, values[i].value);
+	}
+	/* The boot vCPU gets interrupts of the PIC. */
+	TEST_ASSERT_EQ(*(u32 *)&lapic.regs[APIC_LVT0],
+		       vcpu->id ? APIC_LVT_MASKED : APIC_DM_EXTINT);
+	TEST_ASSERT_EQ(*(u32 *)&lapic.regs[APIC_ID], vcpu->id << 24);
+	TEST_ASSERT_EQ(vcpu_get_msr(vcpu, MSR_IA32_APICBASE) & GENMASK(11, 0),
+		       MSR_IA32_APICBASE_ENABLE |
+		       (vcpu->id ? 0 : MSR_IA32_APICBASE_BSP));
+}
+
+static void check_msr(struct kvm_vcpu *vcpu, u32 msr, u64 value)
+{
+	TEST_ASSERT(vcpu_get_msr(vcpu, msr) == value,
+		    "MSR 0x%x is 0x%lx instead of 0x%lx", msr,
+		    (unsigned long)vcpu_get_msr(vcpu, msr), (unsigned long)value);
+}
+
+/*
+ * The manual's values, because KVM takes the same path for a new vCPU.  RESET
+ * puts the CPU's model into EDX, which a new vCPU has no CPUID for.
+ */
 void arch_check_reset(struct kvm_vcpu *vcpu)
 {
+	struct kvm_xen_vcpu_attr attr = {
+		.type = KVM_XEN_VCPU_ATTR_TYPE_RUNSTATE_CURRENT,
+	};
+	struct kvm_debugregs dr;
+	struct kvm_sregs sregs;
+	struct kvm_xsave xsave;
 	struct kvm_regs regs;
+	struct kvm_xcrs xcrs;
+	struct kvm_fpu fpu;
 
 	vcpu_regs_get(vcpu, &regs);
 	TEST_ASSERT_EQ(regs.rdx, vcpu_get_cpuid_entry(vcpu, 1)->eax);
+	TEST_ASSERT_EQ(regs.rip, 0xfff0);
+	TEST_ASSERT_EQ(regs.rflags & ~X86_EFLAGS_TF, X86_EFLAGS_FIXED);
+	TEST_ASSERT_EQ(regs.rsp, 0);
+
+	vcpu_sregs_get(vcpu, &sregs);
+	TEST_ASSERT_EQ(sregs.cr0, X86_CR0_ET | X86_CR0_NW | X86_CR0_CD);
+	TEST_ASSERT_EQ(sregs.cr2 | sregs.cr3 | sregs.cr4 | sregs.cr8 | sregs.efer, 0);
+	check_segment("CS", &sregs.cs, 0xffff0000, 0xf000);
+	check_segment("DS", &sregs.ds, 0, 0);
+	check_segment("ES", &sregs.es, 0, 0);
+	check_segment("FS", &sregs.fs, 0, 0);
+	check_segment("GS", &sregs.gs, 0, 0);
+	check_segment("SS", &sregs.ss, 0, 0);
+	check_segment("LDTR", &sregs.ldt, 0, 0);
+	check_segment("TR", &sregs.tr, 0, 0);
+	TEST_ASSERT(!sregs.gdt.base && sregs.gdt.limit == 0xffff,
+		    "GDTR: base 0x%llx, limit 0x%x", sregs.gdt.base, sregs.gdt.limit);
+	TEST_ASSERT(!sregs.idt.base && sregs.idt.limit == 0xffff,
+		    "IDTR: base 0x%llx, limit 0x%x", sregs.idt.base, sregs.idt.limit);
+
+	vcpu_debugregs_get(vcpu, &dr);
+	TEST_ASSERT_EQ(dr.db[0] | dr.db[1] | dr.db[2] | dr.db[3], 0);
+	TEST_ASSERT_EQ(dr.dr6, 0xffff0ff0);
+	TEST_ASSERT_EQ(dr.dr7, 0x400);
+
+	vcpu_fpu_get(vcpu, &fpu);
+	TEST_ASSERT_EQ(fpu.fcw, 0x37f);
+	if (kvm_cpu_has(X86_FEATURE_XSAVE)) {
+		vcpu_xsave_get(vcpu, &xsave);
+		/* MXCSR */
+		TEST_ASSERT_EQ(xsave.region[6], 0x1f80);
+		vcpu_xcrs_get(vcpu, &xcrs);
+		TEST_ASSERT_EQ(xcrs.xcrs[0].value, XFEATURE_MASK_FP);
+	}
+
+	check_lapic(vcpu);
+	check_msr(vcpu, MSR_IA32_CR_PAT, PAT_RESET_VALUE);
+	check_msr(vcpu, MSR_IA32_MISC_ENABLE, MISC_ENABLE_RESET_VALUE);
+	check_msr(vcpu, MSR_IA32_MCG_CTL, ~0ull);
+	check_msr(vcpu, MSR_IA32_MC0_CTL, ~0ull);
+	check_msr(vcpu, MSR_KVM_POLL_CONTROL, 1);
+	if (kvm_has_cap(KVM_CAP_X86_SMM))
+		check_msr(vcpu, MSR_IA32_SMBASE, 0x30000);
+
+	/* Running, or runnable if it was preempted */
+	if (!__vcpu_ioctl(vcpu, KVM_XEN_VCPU_GET_ATTR, &attr))
+		TEST_ASSERT(attr.u.runstate.state <= 1,
+			    "The runstate of Xen is %llu", attr.u.runstate.state);
 }
 
 /* Hyper-V's SynIC tells userspace about its pages. */

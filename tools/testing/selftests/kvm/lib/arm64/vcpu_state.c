@@ -242,7 +242,6 @@ static void add_gic(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 void vcpu_state_arch_get(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 {
 	struct kvm_vcpu_events events;
-	struct kvm_mp_state mp_state;
 
 	vcpu_events_get(vcpu, &events);
 	vcpu_state_add_member(state, "events", &events, exception.serror_pending);
@@ -261,10 +260,6 @@ void vcpu_state_arch_get(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 			    KVM_ARM_VCPU_PMU_V3_IRQ, sizeof(u32), "attr.pmu_irq");
 	vcpu_state_add_attr(state, vcpu->fd, KVM_ARM_VCPU_PVTIME_CTRL,
 			    KVM_ARM_VCPU_PVTIME_IPA, sizeof(u64), "attr.pvtime_ipa");
-
-	vcpu_mp_state_get(vcpu, &mp_state);
-	vcpu_state_add(state, &mp_state.mp_state, sizeof(mp_state.mp_state),
-		       "mp_state");
 }
 
 #define CONFIG		"configuration"
@@ -289,46 +284,6 @@ const struct vcpu_state_rule vcpu_state_not_dirtied[] = {
 	{ "timer.CNTPCT_EL0",	CLOCK },
 	{}
 };
-
-/* Find a value that KVM takes, and that reads as something new. */
-static void dirty_reg(struct kvm_vcpu *vcpu, u64 id, bool is_pstate, int pass)
-{
-	size_t i, size = KVM_REG_SIZE(id);
-	u8 old[256], new[256], now[256];
-	struct kvm_one_reg reg = { .id = id, .addr = (u64)new };
-	int try;
-
-	TEST_ASSERT(size <= sizeof(old), "Huge register 0x%lx", id);
-	if (__vcpu_get_reg(vcpu, id, old))
-		return;
-
-	for (try = 0; try < 2 + 64; try++) {
-		memcpy(new, old, size);
-		switch (try) {
-		case 0:
-			for (i = 0; i < size; i++)
-				new[i] ^= pass ? 0x5a : 0xff;
-			break;
-		case 1:
-			for (i = 0; i < size; i++)
-				new[i] ^= 0x15;
-			break;
-		default:
-			if ((try - 2) / 8 >= size)
-				return;
-			new[(try - 2) / 8] ^= BIT((try - 2) % 8);
-			break;
-		}
-
-		/* The mode is all that has invalid values. */
-		if (is_pstate)
-			new[0] = old[0];
-
-		if (!__vcpu_ioctl(vcpu, KVM_SET_ONE_REG, &reg) &&
-		    !__vcpu_get_reg(vcpu, id, now) && memcmp(old, now, size))
-			return;
-	}
-}
 
 static void dirty_gic(struct kvm_vcpu *vcpu)
 {
@@ -381,11 +336,13 @@ static void dirty_gic(struct kvm_vcpu *vcpu)
 
 void vcpu_state_dirty(struct kvm_vcpu *vcpu, gpa_t gpa, int pass)
 {
+	const u64 flips[] = {
+		pass ? 0x5a5a5a5a5a5a5a5a : 0xffffffffffffffff, 0x1515151515151515,
+	};
 	struct kvm_vcpu_events events = {
 		.exception.serror_pending = true,
 	};
 	struct kvm_reg_list *list = vcpu_get_reg_list(vcpu);
-	struct kvm_mp_state mp_state;
 	char name[VCPU_STATE_NAME_LEN];
 	u64 i, id;
 
@@ -399,7 +356,9 @@ void vcpu_state_dirty(struct kvm_vcpu *vcpu, gpa_t gpa, int pass)
 		if (pass && strstr(name, "CLR"))
 			continue;
 
-		dirty_reg(vcpu, id, !strcmp(name, "core.pstate"), pass);
+		/* The mode is all that has invalid values. */
+		vcpu_state_dirty_reg(vcpu, id, flips, ARRAY_SIZE(flips),
+				     strcmp(name, "core.pstate") ? -1ull : ~0xffull);
 	}
 	free(list);
 
@@ -411,11 +370,10 @@ void vcpu_state_dirty(struct kvm_vcpu *vcpu, gpa_t gpa, int pass)
 	}
 	vcpu_events_set(vcpu, &events);
 
-	vcpu_mp_state_get(vcpu, &mp_state);
 	if (pass)
-		mp_state.mp_state = KVM_MP_STATE_SUSPENDED;
+		vcpu_set_mp_state(vcpu, KVM_MP_STATE_SUSPENDED);
+	else if (vcpu_get_mp_state(vcpu) == KVM_MP_STATE_STOPPED)
+		vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
 	else
-		mp_state.mp_state = mp_state.mp_state == KVM_MP_STATE_STOPPED ?
-				    KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_STOPPED;
-	vcpu_mp_state_set(vcpu, &mp_state);
+		vcpu_set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
 }

@@ -160,14 +160,8 @@ static void add_imsic(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 
 void vcpu_state_arch_get(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 {
-	struct kvm_mp_state mp_state;
-
 	vcpu_state_add_reg_list(vcpu, state);
 	add_imsic(vcpu, state);
-
-	vcpu_mp_state_get(vcpu, &mp_state);
-	vcpu_state_add(state, &mp_state.mp_state, sizeof(mp_state.mp_state),
-		       "mp_state");
 }
 
 #define CONFIG		"configuration"
@@ -181,46 +175,6 @@ const struct vcpu_state_rule vcpu_state_not_dirtied[] = {
 	{ "timer.time",		"clock, of the VM" },
 	{}
 };
-
-/* Find a value that KVM takes, and that reads as something new. */
-static void dirty_reg(struct kvm_vcpu *vcpu, u64 id)
-{
-	size_t i, size = KVM_REG_SIZE(id);
-	u8 old[256], new[256], now[256];
-	struct kvm_one_reg reg = { .id = id, .addr = (u64)new };
-	int pass;
-
-	TEST_ASSERT(size <= sizeof(old), "Huge register 0x%lx", id);
-	if (__vcpu_get_reg(vcpu, id, old))
-		return;
-
-	for (pass = 0; pass < 3 + 64; pass++) {
-		memcpy(new, old, size);
-		switch (pass) {
-		case 0:
-			for (i = 0; i < size; i++)
-				new[i] ^= 0xff;
-			break;
-		case 1:
-			for (i = 0; i < size; i++)
-				new[i] ^= 0x5a;
-			break;
-		case 2:
-			for (i = 0; i < size; i++)
-				new[i] ^= i < 2 ? 0 : 0x12;
-			break;
-		default:
-			if ((pass - 3) / 8 >= size)
-				return;
-			new[(pass - 3) / 8] ^= BIT((pass - 3) % 8);
-			break;
-		}
-
-		if (!__vcpu_ioctl(vcpu, KVM_SET_ONE_REG, &reg) &&
-		    !__vcpu_get_reg(vcpu, id, now) && memcmp(old, now, size))
-			return;
-	}
-}
 
 static void dirty_imsic(struct kvm_vcpu *vcpu)
 {
@@ -243,8 +197,10 @@ static void dirty_imsic(struct kvm_vcpu *vcpu)
 
 void vcpu_state_dirty(struct kvm_vcpu *vcpu, gpa_t gpa, int pass)
 {
+	static const u64 flips[] = {
+		0xffffffffffffffff, 0x5a5a5a5a5a5a5a5a, 0x1212121212120000,
+	};
 	struct kvm_reg_list *list = vcpu_get_reg_list(vcpu);
-	struct kvm_mp_state mp_state;
 	char name[VCPU_STATE_NAME_LEN];
 	u64 i, id;
 
@@ -267,15 +223,13 @@ void vcpu_state_dirty(struct kvm_vcpu *vcpu, gpa_t gpa, int pass)
 		else if (!strcmp(name, "timer.compare"))
 			vcpu_set_reg(vcpu, id, pass ? 0x1234 : BIT_ULL(60));
 		else
-			dirty_reg(vcpu, id);
+			vcpu_state_dirty_reg(vcpu, id, flips, ARRAY_SIZE(flips), -1ull);
 	}
 
 	dirty_imsic(vcpu);
 	free(list);
 
 	/* Not what a new vCPU has, be it the boot vCPU or another one. */
-	vcpu_mp_state_get(vcpu, &mp_state);
-	mp_state.mp_state = mp_state.mp_state == KVM_MP_STATE_STOPPED ?
-			    KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_STOPPED;
-	vcpu_mp_state_set(vcpu, &mp_state);
+	vcpu_set_mp_state(vcpu, vcpu_get_mp_state(vcpu) == KVM_MP_STATE_STOPPED ?
+				KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_STOPPED);
 }

@@ -671,10 +671,9 @@ static void add_xen(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 
 void vcpu_state_arch_get(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 {
-	struct kvm_mp_state mp_state;
 	int tsc_khz;
 
-	/* What reading changes comes first, what changes the rest comes last. */
+	/* What reading changes comes first. */
 	add_events(vcpu, state);
 	add_nested(vcpu, state);
 	add_regs(vcpu, state);
@@ -692,10 +691,6 @@ void vcpu_state_arch_get(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 
 	tsc_khz = __vcpu_ioctl(vcpu, KVM_GET_TSC_KHZ, NULL);
 	vcpu_state_add(state, &tsc_khz, sizeof(tsc_khz), "tsc_khz");
-
-	vcpu_mp_state_get(vcpu, &mp_state);
-	vcpu_state_add(state, &mp_state.mp_state, sizeof(mp_state.mp_state),
-		       "mp_state");
 }
 
 #define CONFIG		"configuration"

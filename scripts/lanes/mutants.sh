@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# mutants.sh: leave out each statement of the code that resets a vCPU, one at a
+# time, and see that a test fails. mutants.py explains how, mutants/ARCH.spec
+# says which code and which tests, mutants/explained why some of the statements
+# can't be missed by any test.
+#
+# What is known about a statement is remembered in build/mutants-log, by the
+# content of the kernel and of the tests, and not run again unless FORCE=1: an
+# interrupted run goes on where it stopped. ONLY=REGEX is for a part of it, QUICK=1
+# leaves out what takes long, V=1 shows the explained ones as well.
+#
+#	mutants.sh		build, run and report
+#	mutants.sh list		the statements, and what is known about them
+#	mutants.sh report	what is known
+
+. "$(dirname -- "$0")/../common.sh"
+
+ARCH=${ARCH:-riscv arm64 x86}
+RUNNER=${RUNNER:-tools/testing/selftests/kvm/qemu}
+WORK=$BUILD/mutants
+OUT=$BUILD/mutants-log
+export BUILD TREE RUNNER
+
+mutants() { python3 "$TOP/scripts/lanes/mutants.py" "$@"; }
+
+# runner ARCH TARGET: on the work tree
+runner()
+{
+	local arch=$1
+	shift
+	env -u ARCH -u TESTS -u VARIANT -u QEMU -u KERNEL -u BUILD -u VERSION -u SUFFIX -u ON -u MAKEFLAGS -u MAKELEVEL \
+		-u PROFILE "$WORK/$RUNNER/run.sh" ARCH="$arch" KERNEL_PATH="$WORK" KERNEL_BUILD_PATH="$WORK/out-$arch" \
+		BUILD_PATH="$BUILD/mutants-$arch" "$@" </dev/null
+}
+
+[ -e "$TREE/.git" ] || die "there is no tree at $TREE" "make tree"
+git -C "$TREE" rev-parse -q --verify refs/series/base >/dev/null ||
+	die "$TREE has no refs/series/base" "make tree"
+# shellcheck disable=SC2086 # words
+case ${1:-run} in
+list) mutants list $ARCH; exit ;;
+report) mutants report $ARCH; exit ;;
+run) ;;
+*) die "mutants.sh knows list and report, not \"$1\"" "mutants.sh, mutants.sh list or mutants.sh report" ;;
+esac
+
+mkdir -p "$OUT"
+head=$(git -C "$TREE" rev-parse HEAD)
+if [ ! -e "$WORK/.git" ]; then
+	need_space "$BUILD" 3072
+	rm -rf "$WORK"
+	git -C "$TREE" worktree prune
+	git -C "$TREE" worktree add -q --detach "$WORK" "$head"
+fi
+if [ "$(git -C "$WORK" rev-parse HEAD)" != "$head" ]; then
+	git -C "$WORK" checkout -q --force "$head"
+fi
+mutants instrument
+
+start=$(date +%s)
+args=()
+if [ "${USE_CCACHE:-n}" = y ]; then
+	export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-3G}
+	args+=(CCACHE=ccache)
+fi
+for arch in $ARCH; do
+	runner "$arch" "${args[@]}" build >"$OUT/build-$arch.log" 2>&1 ||
+		DIE_STATUS=3 die "the kernel with all mutants does not build for $arch" "see $OUT/build-$arch.log"
+	mutants run "$arch"
+done
+wrong=0
+# shellcheck disable=SC2086 # words
+mutants report $ARCH || wrong=1
+say "mutants: $(($(date +%s) - start)) s"
+exit "$wrong"
