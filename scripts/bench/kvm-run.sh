@@ -17,7 +17,7 @@
 #
 # A row is good if both boots of a kernel have the same minimum. What only B can do
 # is measured, not compared. Exit status: 0, or 1 if a row is not good, or if one that
-# is KVM_RUN and nothing else costs more than LIMIT (4) instructions more on B.
+# is KVM_RUN and nothing else costs more than LIMIT (12) instructions more on B.
 
 . "$(dirname -- "$0")/../common.sh"
 
@@ -71,7 +71,7 @@ A=${A:-$(ON=base "$TOP/scripts/check.sh" base-path)}
 for arch; do
 	measure "$A" "$arch" a
 	measure "$B" "$arch" b
-	awk -v limit="${LIMIT:-4}" -v arch="$arch" '
+	awk -v limit="${LIMIT:-12}" -v arch="$arch" '
 		FNR == 1 { file++ }
 		{ v[file, $1] = $2; if (!($1 in seen)) { seen[$1] = 1; order[++n] = $1 } }
 		END {
