@@ -112,11 +112,11 @@ static void kvm_reset_events(struct kvm_vcpu *vcpu)
 	vcpu->arch.pending_external_vector = -1;
 	vcpu->arch.halt_request = 0;
 
+	kvm_clear_request(KVM_REQ_NMI, vcpu);
 	/*
-	 * In this order, so that no NMI is left that nobody has requested.
+	 * The request first, so that no NMI is left that nobody has requested.
 	 * Pairs with the barrier in kvm_make_request() of kvm_inject_nmi().
 	 */
-	kvm_clear_request(KVM_REQ_NMI, vcpu);
 	smp_mb__after_atomic();
 	atomic_set(&vcpu->arch.nmi_queued, 0);
 #ifdef CONFIG_KVM_SMM
