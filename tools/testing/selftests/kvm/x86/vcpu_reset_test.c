@@ -1077,6 +1077,7 @@ const struct vcpu_state_rule arch_not_dirtied[] = {
 	{ "debugregs.flags",			CONSTANT },
 	{ "lapic*",				"reserved, constant or write-only" },
 	{ "msr.MSR_IA32_FEAT_CTL",		"needs VMX" },
+	{ "msr.MSR_VM_HSAVE_PA",		"needs SVM" },
 	{ "msr.MSR_IA32_DEBUGCTLMSR",		"needs LBR virtualization" },
 	{ "msr.MSR_IA32_LAST*",			"needs LBR virtualization" },
 	{ "msr.HV_X64_MSR_TSC_FREQUENCY",	CONSTANT },
