@@ -37,7 +37,7 @@ new_lines()
 {
 	awk '
 	function key(s) { gsub(/:[0-9]+(:[0-9]+)?(-[0-9]+)?[: ]/, ":", s); gsub(/line [0-9]+/, "line", s); return s }
-	FNR == NR { seen[key($0)]++; next }
+	FILENAME == ARGV[1] { seen[key($0)]++; next }
 	{ k = key($0); if (seen[k]-- <= 0) print }' "$1" "$2"
 }
 

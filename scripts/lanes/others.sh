@@ -72,7 +72,7 @@ for arch; do
 	compile "$base" "$arch" base
 	compile "$TREE" "$arch" series
 	awk 'function key(s) { gsub(/:[0-9]+(:[0-9]+)?:/, ":", s); return s }
-		FNR == NR { seen[key($0)]++; next }
+		FILENAME == ARGV[1] { seen[key($0)]++; next }
 		seen[key($0)]-- <= 0' "$OUT/$arch-base.complaints" "$OUT/$arch-series.complaints" >"$OUT/$arch-new"
 	objects=$(cat "$OUT/$arch-series.objects")
 	printf 'others: %-10s %3d objects of KVM compiled, not run; %d new complaint(s), %d s\n' \
