@@ -71,6 +71,7 @@ static struct {
 	unsigned int nr_cases;
 	u64 nr_compared;
 	bool dirtied[16384];
+	bool clocks_used[16];
 	bool allowed_used[64];
 } *shared;
 
@@ -235,8 +236,15 @@ static void env_free(struct reset_env *env)
 static void print_diff(void *arg, const char *name, const char *want,
 		       const char *got)
 {
-	const struct vcpu_state_rule *rule = vcpu_state_match(arch_allowed, name);
+	const struct vcpu_state_rule *rule;
 
+	rule = vcpu_state_match(vcpu_state_clocks, name);
+	if (rule) {
+		shared->clocks_used[rule - vcpu_state_clocks] = true;
+		return;
+	}
+
+	rule = vcpu_state_match(arch_allowed, name);
 	if (rule) {
 		shared->allowed_used[rule - arch_allowed] = true;
 		return;
@@ -1119,6 +1127,13 @@ static void print_rules(const struct vcpu_state_rule *rules)
 	}
 }
 
+static void print_allowed(const struct vcpu_state_rule *rules, const bool *used)
+{
+	for (; rules->pattern; rules++, used++)
+		printf("#   %-36s %s%s\n", rules->pattern, rules->reason,
+		       *used ? "" : " (not seen)");
+}
+
 static void report(void)
 {
 	unsigned int i, nr_dirtied = 0, nr_unknown = 0;
@@ -1140,10 +1155,8 @@ static void report(void)
 	print_rules(vcpu_state_not_dirtied);
 	print_rules(arch_not_dirtied);
 	printf("# allowed differences between a reset vCPU and a new one:\n");
-	for (i = 0; arch_allowed[i].pattern; i++)
-		printf("#   %-36s %s%s\n", arch_allowed[i].pattern,
-		       arch_allowed[i].reason,
-		       shared->allowed_used[i] ? "" : " (not seen)");
+	print_allowed(vcpu_state_clocks, shared->clocks_used);
+	print_allowed(arch_allowed, shared->allowed_used);
 
 	if (only)
 		return;

@@ -40,32 +40,6 @@
 
 #define NR_ROUNDS	200
 
-static void add_difference(void *arg, const char *name, const char *want,
-			   const char *got)
-{
-	unsigned int *nr = arg;
-
-	if (vcpu_state_match(clocks, name))
-		return;
-
-	(*nr)++;
-	pr_info("# %s is %s instead of %s\n", name, got, want);
-}
-
-/* Everything that userspace can read, of which @want is a copy. */
-static void check_same_state(const char *what, const struct vcpu_state *want,
-			     struct kvm_vcpu *vcpu)
-{
-	struct vcpu_state *got = vcpu_state_get(vcpu);
-	unsigned int nr = 0;
-
-	vcpu_state_diff(want, got, add_difference, &nr);
-	TEST_ASSERT(!nr, "%s: %u of %u registers differ", what, nr, want->nr);
-	pr_info("# %s: %u registers are the same\n", what, want->nr);
-
-	vcpu_state_free(got);
-}
-
 static void check_same_view(const char *what, const struct guest_view *want,
 			    const struct guest_view *got)
 {
@@ -294,7 +268,7 @@ TEST_F(start, same_state)
 	run_to_call(self->caller, &self->call);
 	serve_call(self->vcpus, self->caller);
 	run_to_view(self->caller, &caller);
-	check_same_state("target", want, self->target);
+	vcpu_state_assert_same("target", want, self->target);
 	run_to_view(self->target, &target);
 	vcpu_state_free(want);
 
@@ -302,12 +276,12 @@ TEST_F(start, same_state)
 	check_same_view("target", &kernel_target, &target);
 
 	want = vcpu_state_get(vcpus[CALLER]);
-	check_same_state("caller", want, self->caller);
+	vcpu_state_assert_same("caller", want, self->caller);
 	vcpu_state_free(want);
 
 	/* It has run by now. */
 	want = vcpu_state_get(vcpus[TARGET]);
-	check_same_state("target after its first life", want, self->target);
+	vcpu_state_assert_same("target after its first life", want, self->target);
 	vcpu_state_free(want);
 
 	kvm_vm_free(vm);
@@ -400,12 +374,12 @@ TEST_F(start, refuse)
 
 	run_to_call(self->caller, &self->call);
 	TEST_ASSERT_EQ(vcpu_get_mp_state(self->target), KVM_MP_STATE_STOPPED);
-	check_same_state("target, at the exit", want, self->target);
+	vcpu_state_assert_same("target, at the exit", want, self->target);
 
 	answer_call(self->caller, START_REFUSED);
 	TEST_ASSERT_EQ(run_to_result(self->caller), START_REFUSED);
 	TEST_ASSERT_EQ(vcpu_get_mp_state(self->target), KVM_MP_STATE_STOPPED);
-	check_same_state("target, refused", want, self->target);
+	vcpu_state_assert_same("target, refused", want, self->target);
 	vcpu_state_free(want);
 
 	/* It still knows where it was. */
@@ -436,7 +410,7 @@ TEST_F(start, ignore)
 	TEST_ASSERT_EQ(run_to_result(self->caller), START_IGNORED);
 
 	TEST_ASSERT_EQ(vcpu_get_mp_state(self->target), KVM_MP_STATE_STOPPED);
-	check_same_state("target, ignored", want, self->target);
+	vcpu_state_assert_same("target, ignored", want, self->target);
 	vcpu_state_free(want);
 }
 
@@ -1116,7 +1090,7 @@ TEST_F(suspend, same_state)
 	run_to_suspend(self->vcpu, &self->call);
 	prepare_to_resume(self->vcpu, &self->call, KVM_MP_STATE_RUNNABLE);
 	complete_call(self->vcpu);
-	check_same_state("resumed", want, self->vcpu);
+	vcpu_state_assert_same("resumed", want, self->vcpu);
 	run_to_view(self->vcpu, &view);
 
 	check_same_view("resumed", &kernel, &view);
@@ -1147,7 +1121,7 @@ TEST_F(suspend, signal)
 
 	check_not_running(self->vcpu);
 	TEST_ASSERT_EQ(vcpu_get_mp_state(self->vcpu), wait_mp_state);
-	check_same_state("interrupted", want, self->vcpu);
+	vcpu_state_assert_same("interrupted", want, self->vcpu);
 	vcpu_state_free(want);
 
 	vcpu_set_mp_state(self->vcpu, KVM_MP_STATE_RUNNABLE);

@@ -527,8 +527,6 @@ const struct reset_case arch_cases[] = {
 };
 
 const struct vcpu_state_rule arch_allowed[] = {
-	{ "timer.CNTVCT_EL0",	"clock" },
-	{ "timer.CNTPCT_EL0",	"clock" },
 	{}
 };
 
@@ -567,7 +565,7 @@ static void check_affinity(void *arg, const char *name, const char *want,
 			   const char *got)
 {
 	TEST_ASSERT(!strcmp(name, "sys.MPIDR_EL1") ||
-		    vcpu_state_match(arch_allowed, name),
+		    vcpu_state_match(vcpu_state_clocks, name),
 		    "%s is %s instead of %s after a refusal", name, got, want);
 }
 

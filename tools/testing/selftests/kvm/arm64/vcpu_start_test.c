@@ -444,9 +444,3 @@ void reset_cpu_only(struct kvm_vcpu *vcpu)
 {
 	vcpu_ioctl(vcpu, KVM_ARM_VCPU_INIT, &vcpu->init);
 }
-
-const struct vcpu_state_rule clocks[] = {
-	{ "timer.CNTVCT_EL0",	"clock" },
-	{ "timer.CNTPCT_EL0",	"clock" },
-	{}
-};

@@ -74,7 +74,7 @@ struct reset_case {
 /* The cases of the architecture, the last one has no name. */
 extern const struct reset_case arch_cases[];
 
-/* Fields that a reset vCPU and a new one may differ in. */
+/* Fields that a reset vCPU and a new one may differ in, apart from clocks. */
 extern const struct vcpu_state_rule arch_allowed[];
 
 /*

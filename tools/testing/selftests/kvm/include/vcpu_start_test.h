@@ -129,9 +129,6 @@ void restore_local_irqs(struct kvm_vcpu *vcpu, const u64 *values);
 /* Reset the vCPU like KVM_MP_STATE_RESET does, but not that. */
 void reset_cpu_only(struct kvm_vcpu *vcpu);
 
-/* The parts of struct vcpu_state that change all the time. */
-extern const struct vcpu_state_rule clocks[];
-
 static inline u64 code_gpa(struct kvm_vm *vm, const char *code)
 {
 	return addr_gva2gpa(vm, (gva_t)code);

@@ -60,6 +60,13 @@ unsigned int vcpu_state_diff(const struct vcpu_state *want,
 const struct vcpu_state_rule *vcpu_state_match(const struct vcpu_state_rule *rules,
 					       const char *name);
 
+/* What differs between any two vCPUs, as time goes on. */
+extern const struct vcpu_state_rule vcpu_state_clocks[];
+
+/* Assert that @vcpu is in the state @want, but for the clocks. */
+void vcpu_state_assert_same(const char *what, const struct vcpu_state *want,
+			    struct kvm_vcpu *vcpu);
+
 /*
  * Give as much of the state of @vcpu as possible another value by means of
  * ioctls, without regard for what the vCPU would do with it: do not run it

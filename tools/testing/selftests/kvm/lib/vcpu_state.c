@@ -260,3 +260,28 @@ const struct vcpu_state_rule *vcpu_state_match(const struct vcpu_state_rule *rul
 
 	return NULL;
 }
+
+static void add_difference(void *arg, const char *name, const char *want,
+			   const char *got)
+{
+	unsigned int *nr = arg;
+
+	if (vcpu_state_match(vcpu_state_clocks, name))
+		return;
+
+	(*nr)++;
+	pr_info("# %s is %s instead of %s\n", name, got, want);
+}
+
+void vcpu_state_assert_same(const char *what, const struct vcpu_state *want,
+			    struct kvm_vcpu *vcpu)
+{
+	struct vcpu_state *got = vcpu_state_get(vcpu);
+	unsigned int nr = 0;
+
+	vcpu_state_diff(want, got, add_difference, &nr);
+	TEST_ASSERT(!nr, "%s: %u of %u fields differ", what, nr, want->nr);
+	pr_info("# %s: %u fields are the same\n", what, want->nr);
+
+	vcpu_state_free(got);
+}

@@ -542,7 +542,6 @@ const struct reset_case arch_cases[] = {
 };
 
 const struct vcpu_state_rule arch_allowed[] = {
-	{ "timer.time",		"clock, of the VM" },
 	{}
 };
 

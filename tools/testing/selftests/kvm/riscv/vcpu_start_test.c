@@ -343,8 +343,3 @@ void restore_local_irqs(struct kvm_vcpu *vcpu, const u64 *values)
 void reset_cpu_only(struct kvm_vcpu *vcpu)
 {
 }
-
-const struct vcpu_state_rule clocks[] = {
-	{ "timer.time",		"clock, of the VM" },
-	{}
-};

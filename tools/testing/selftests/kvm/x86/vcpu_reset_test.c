@@ -1053,12 +1053,7 @@ const struct reset_case arch_cases[] = {
 };
 
 const struct vcpu_state_rule arch_allowed[] = {
-	{ "msr.MSR_IA32_TSC",			"clock" },
-	{ "tsc_offset",				"clock" },
 	{ "regs.rdx",				"is from CPUID, set after creation" },
-	{ "msr.HV_X64_MSR_TIME_REF_COUNT",	"clock, of the VM" },
-	{ "msr.HV_X64_MSR_VP_RUNTIME",		"clock" },
-	{ "xen.runstate.*",			"clock" },
 	{ "xen.runstate_current",		"tells whether it was preempted" },
 	{}
 };

@@ -265,6 +265,12 @@ void vcpu_state_arch_get(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 #define CONFIG		"configuration"
 #define CLOCK		"clock"
 
+const struct vcpu_state_rule vcpu_state_clocks[] = {
+	{ "timer.CNTVCT_EL0",	CLOCK },
+	{ "timer.CNTPCT_EL0",	CLOCK },
+	{}
+};
+
 const struct vcpu_state_rule vcpu_state_not_dirtied[] = {
 	{ "sys.S3_0_C0_*",	CONFIG },
 	{ "sys.MIDR_EL1",	CONFIG },

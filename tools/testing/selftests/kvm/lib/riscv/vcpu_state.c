@@ -166,6 +166,11 @@ void vcpu_state_arch_get(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 
 #define CONFIG		"configuration"
 
+const struct vcpu_state_rule vcpu_state_clocks[] = {
+	{ "timer.time",		"clock, of the VM" },
+	{}
+};
+
 const struct vcpu_state_rule vcpu_state_not_dirtied[] = {
 	{ "config.*",		CONFIG },
 	{ "isa_ext.*",		CONFIG },

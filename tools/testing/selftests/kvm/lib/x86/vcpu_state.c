@@ -699,6 +699,15 @@ void vcpu_state_arch_get(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 #define VM_WIDE		"belongs to the VM"
 #define READ_ONLY	"read-only"
 
+const struct vcpu_state_rule vcpu_state_clocks[] = {
+	{ "msr.MSR_IA32_TSC",			CLOCK },
+	{ "tsc_offset",				CLOCK },
+	{ "msr.HV_X64_MSR_TIME_REF_COUNT",	"clock, of the VM" },
+	{ "msr.HV_X64_MSR_VP_RUNTIME",		CLOCK },
+	{ "xen.runstate.*",			CLOCK },
+	{}
+};
+
 const struct vcpu_state_rule vcpu_state_not_dirtied[] = {
 	{ "cpuid*",				CONFIG },
 	{ "tsc_khz",				CONFIG },
