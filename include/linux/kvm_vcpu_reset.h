@@ -11,12 +11,13 @@ struct kvm_vcpu;
 /**
  * enum kvm_vcpu_reset_cause - who asked for the reset of a vCPU
  *
- * @KVM_VCPU_RESET_CREATE:	the vCPU has just been created
+ * @KVM_VCPU_RESET_CREATE:	the vCPU has just been created, on arm64 by the
+ *				first KVM_ARM_VCPU_INIT
  * @KVM_VCPU_RESET_REQUEST:	userspace has set KVM_MP_STATE_RESET
  * @KVM_VCPU_RESET_INIT:	an architecture's own way to reset a vCPU from
- *				outside: KVM_ARM_VCPU_INIT on arm64,
+ *				outside: another KVM_ARM_VCPU_INIT on arm64,
  *				KVM_MP_STATE_INIT_RECEIVED on riscv, an INIT
- *				signal on x86
+ *				signal, or what KVM handles like one, on x86
  * @KVM_VCPU_RESET_FIRMWARE:	the guest has asked the firmware that KVM
  *				emulates, e.g. with SBI hart_start or PSCI
  *				CPU_ON

@@ -41,10 +41,11 @@ new_lines()
 	{ k = key($0); if (seen[k]-- <= 0) print }' "$1" "$2"
 }
 
-# objects ARCH: what the touched C files compile to, where this kernel has it
+# objects ARCH: what the touched C files compile to, where this kernel has it, by
+# kbuild's own record, which outlives an object that w1() has removed
 objects()
 {
-	local f
+	local f cmd
 
 	touched '*.c' | while read -r f; do
 		case $f in
@@ -52,7 +53,8 @@ objects()
 		arch/"$1"/*) ;;
 		arch/*) continue ;;
 		esac
-		[ ! -e "$TREE/out-$1/${f%.c}.o" ] || printf '%s\n' "${f%.c}.o"
+		cmd=$(dirname -- "$f")/.$(basename -- "$f" .c).o.cmd
+		[ ! -e "$TREE/out-$1/$cmd" ] || printf '%s\n' "${f%.c}.o"
 	done
 }
 
@@ -65,7 +67,8 @@ both()
 
 	for arch in $ARCH; do
 		mapfile -t objs < <(objects "$arch")
-		[ ${#objs[@]} -gt 0 ] || continue
+		[ ${#objs[@]} -gt 0 ] || DIE_STATUS=3 die "nothing that the series touches is compiled for $arch" \
+			"make build ARCH=$arch"
 		# An added file has no base.
 		here=()
 		for f in "${objs[@]}"; do
@@ -109,7 +112,7 @@ warnings()
 
 check_checkpatch()
 {
-	local commit
+	local commit status
 
 	# FILE_PATH_CHANGES: MAINTAINERS of the kernel covers these directories
 	# UNKNOWN_COMMIT_ID, GIT_COMMIT_ID: the base is one commit, without history
@@ -119,10 +122,14 @@ check_checkpatch()
 	# MACRO_ARG_*: an architecture's hooks and the tests' asserts are macros
 	: >"$OUT/checkpatch"
 	for commit in $(tree_git rev-list --reverse "$BASE..$HEAD"); do
-		(cd "$TREE" && tree_git format-patch -q -1 --stdout "$commit" |
-			./scripts/checkpatch.pl --strict --no-signoff --terse --no-summary \
-			--show-types --ignore FILE_PATH_CHANGES,UNKNOWN_COMMIT_ID,GIT_COMMIT_ID,CAMELCASE,MACRO_ARG_REUSE,MACRO_ARG_PRECEDENCE,MACRO_ARG_UNUSED,AVOID_EXTERNS - 2>/dev/null |
-			sed "s|^-|$(tree_git log -1 --format=%s "$commit" | cut -c1-60 | tr '|&' '..')|") >>"$OUT/checkpatch" || :
+		tree_git format-patch -q -1 --stdout "$commit" >"$OUT/checkpatch.patch"
+		status=0
+		(cd "$TREE" && ./scripts/checkpatch.pl --strict --no-signoff --terse --no-summary \
+			--show-types --ignore FILE_PATH_CHANGES,UNKNOWN_COMMIT_ID,GIT_COMMIT_ID,CAMELCASE,MACRO_ARG_REUSE,MACRO_ARG_PRECEDENCE,MACRO_ARG_UNUSED,AVOID_EXTERNS \
+			- <"$OUT/checkpatch.patch") >"$OUT/checkpatch.one" 2>"$OUT/checkpatch.log" || status=$?
+		[ "$status" -le 1 ] || DIE_STATUS=3 die "checkpatch.pl ended with $status" "see $OUT/checkpatch.log"
+		sed "s|^-|$(tree_git log -1 --format=%s "$commit" | cut -c1-60 | tr '|&' '..')|" \
+			"$OUT/checkpatch.one" >>"$OUT/checkpatch"
 	done
 	complain checkpatch "$OUT/checkpatch"
 }
@@ -173,11 +180,15 @@ cocci()
 	shift 2
 	cd "$t"
 	set -- "${@/%.o/.c}"
+	: >"$OUT/coccicheck.ran"
 	while read -r f; do
 		read -r -a options < <(sed -nE 's,^/+ *Options: *,,p' "$f") || :
+		# One that needs a Python module, or that spatch can't parse
 		spatch -D report --no-show-diff --very-quiet --cocci-file "$f" "${options[@]}" \
-			-I "arch/$a/include" -I include "$@" 2>>"$OUT/coccicheck.log" || :
+			-I "arch/$a/include" -I include "$@" 2>>"$OUT/coccicheck.log" || continue
+		echo "$f" >>"$OUT/coccicheck.ran"
 	done < <(grep -rlE '^virtual .*report' scripts/coccinelle | xargs grep -LE '^(script|initialize|finalize):ocaml|^@ *(script|initialize|finalize):ocaml' | LC_ALL=C sort) | warnings "$t"
+	[ -s "$OUT/coccicheck.ran" ] || DIE_STATUS=3 die "spatch fails with every semantic patch" "see $OUT/coccicheck.log"
 }
 
 check_w1() { both w1 w1; }
@@ -206,8 +217,9 @@ check_docs()
 		[ "$t" = "$TREE" ] || side=base
 		rm -rf "$BUILD/htmldocs-$side"
 		env -u MAKEFLAGS -u MAKELEVEL make -s -C "$t" O="$BUILD/htmldocs-$side" \
-			SPHINXDIRS=virt/kvm htmldocs </dev/null 2>&1 | grep -E 'WARNING|ERROR' |
-			sed -e "s,$t/,,g" -e 's,^\.\./,,' >"$OUT/docs.$side" || :
+			SPHINXDIRS=virt/kvm htmldocs </dev/null >"$OUT/docs.log" 2>&1 ||
+			DIE_STATUS=3 die "htmldocs fails in $t" "see $OUT/docs.log"
+		grep -E 'WARNING|ERROR' "$OUT/docs.log" | sed -e "s,$t/,,g" -e 's,^\.\./,,' >"$OUT/docs.$side" || :
 		(cd "$t" && ./tools/docs/documentation-file-ref-check 2>&1 |
 			grep -E '^(Documentation/virt/kvm|virt/kvm|arch/[a-z0-9]*/kvm|include|tools/testing/selftests/kvm)' ||
 			:) >>"$OUT/docs.$side"

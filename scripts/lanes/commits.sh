@@ -78,7 +78,7 @@ runner()
 		set -- "$@" CCACHE=ccache
 	fi
 	env -u ARCH -u TESTS -u VARIANT -u QEMU -u KERNEL -u BUILD -u VERSION -u SUFFIX -u ON -u MAKEFLAGS -u MAKELEVEL \
-		"$WORK/$RUNNER/run.sh" ARCH="$arch" KERNEL_PATH="$WORK" KERNEL_BUILD_PATH="$WORK/out-$arch" \
+		-u SKIP -u PROFILE -u LLVM "$WORK/$RUNNER/run.sh" ARCH="$arch" KERNEL_PATH="$WORK" KERNEL_BUILD_PATH="$WORK/out-$arch" \
 		BUILD_PATH="$BUILD/commits-$arch" NR_CPUS="${NR_CPUS:-4}" MEMORY="${MEMORY:-2048}M" "$@" </dev/null
 }
 
@@ -98,17 +98,18 @@ tests_at()
 	local name list
 	list=$(tree_git show "$1:tools/testing/selftests/kvm/Makefile.kvm")
 	while read -r name; do
-		! grep -qE "[ /]$name( |\$)" <<<"$list" || printf ' %s' "$name"
+		! grep -qE "^TEST_(GEN_)?PROGS_(EXTENDED_)?(COMMON \+?= ($name|.* $name)|$2 \+?= ($2/)?$name)( |\$)" <<<"$list" ||
+			printf ' %s' "$name"
 	done < <(sed 's/#.*//' "$PATCHES/tests" | awk -v a="$2" \
 		'NF && ($1 == "*" || index("," $1 ",", "," a ",")) { print $2 }')
 }
 
-# key COMMIT ARCH: all that the verdict depends on
+# key COMMIT ARCH: all that the verdict depends on, i.e. not the documentation
 key()
 {
 	{
-		tree_git rev-parse "$1^{tree}" "$base"
-		(cd "$TREE/$RUNNER" && cat kernel.config "arch/$2.config")
+		tree_git ls-tree "$1" | grep -v '	Documentation$'
+		tree_git rev-parse "$base" "HEAD:$RUNNER"
 		"$(cross_of "$2")gcc" --version | head -n 1
 		tests_at "$1" "$2"
 	} | sha256sum | cut -c1-40

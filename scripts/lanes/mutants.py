@@ -280,7 +280,7 @@ class Lane:
     def of(self, arch):
         files = {p.partition(':')[0] for p in self.specs[arch].places}
         only = os.environ.get('ONLY') or ''
-        return [m for m in self.mutants if m.path in files and re.search(only, m.key)]
+        return [m for m in self.mutants if m.path in files and re.search(only, f'{arch} {m.key}')]
 
     def write(self, path, text):
         full = os.path.join(self.work, path)
@@ -332,8 +332,7 @@ class Lane:
         return os.path.join(self.out, arch + '.results')
 
     def known(self, arch):
-        """What is killed stays so as long as the kernel is the same, a survivor
-        only as long as the tests are."""
+        """What was seen of this kernel, with these tests."""
         kernel, tests = self.kernel_id(arch), self.tests_id(arch)
         known = {}
         try:
@@ -342,7 +341,7 @@ class Lane:
             return known
         for line in lines:
             f = line.split('\t')
-            if len(f) == 7 and f[0] == kernel and (f[1] == tests or f[2] == 'killed'):
+            if len(f) == 7 and f[:2] == [kernel, tests]:
                 if f[2] == 'passed':
                     self.passed[arch].add((f[3], f[4]))
                 elif f[2] == 'doubtful':
@@ -642,6 +641,8 @@ def main():
         lane.instrument()
         print(f'{len(lane.mutants)} statements in {len({m.path for m in lane.mutants})} files')
         return 0
+    if os.environ.get('ONLY') and not any(lane.of(arch) for arch in args.arch):
+        die(f'ONLY={os.environ["ONLY"]} matches no statement of {" ".join(args.arch)}', 'scripts/lanes/mutants.sh list')
     bad = 0
     for arch in args.arch:
         if args.what == 'list':

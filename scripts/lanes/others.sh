@@ -52,6 +52,8 @@ compile()
 		grep -qx "$line" "$out/.config" ||
 			DIE_STATUS=3 die "$arch does not get $line" "adjust config() in scripts/lanes/others.sh"
 	done <"$want"
+	# What is there from another run doesn't count.
+	find "$out/arch/$arch/kvm" "$out/virt/kvm" -name '*.o' -delete 2>/dev/null || :
 	"${make[@]}" -k W=1 modules_prepare "arch/$arch/kvm/" >"$OUT/$arch-$side.log" 2>&1 </dev/null || :
 	grep -E '(error|warning):|\*\*\*' "$OUT/$arch-$side.log" | sed -e "s,$tree/,,g" -e 's,\.\./,,g' \
 		>"$OUT/$arch-$side.complaints" || :

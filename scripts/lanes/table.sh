@@ -110,6 +110,7 @@ run)
 	out=$RESULTS
 	[ -z "${TESTS:-}" ] || out=$RESULTS/part
 	mkdir -p "$BUILD/log" "$out"
+	ended=0
 	for on in ${SIDES:-base series}; do
 		[[ $on == base || $on == series ]] || die "SIDES=$on is neither base nor series" "SIDES=series"
 		for arch in $ARCH; do
@@ -117,8 +118,13 @@ run)
 				DIE_STATUS=3 die "$arch does not build on the $on" "see $BUILD/log/table-build.log"
 			rm -f "$out/$arch$SUFFIX"-*-"$on".ktap
 			mapfile -t args < <(arguments "$arch")
+			status=0
 			env "${args[@]}" RESULTS="$out" ON="$on" ARCH="$arch" TESTS="${TESTS:-all}" SKIP="$(not_run "$arch")" \
-				"$TOP/scripts/check.sh" run >"$BUILD/log/table-$arch-$on.log" 2>&1 || :
+				"$TOP/scripts/check.sh" run >"$BUILD/log/table-$arch-$on.log" 2>&1 || status=$?
+			[ "$status" -le 1 ] || {
+				say "  $arch $on: ended early, see $BUILD/log/table-$arch-$on.log"
+				ended=1
+			}
 			[ "$out" = "$RESULTS" ] || for part in "$out/$arch$SUFFIX"-*-"$on".ktap; do
 				[ ! -e "$part" ] || merge "$part" "$RESULTS/${part##*/}"
 			done
@@ -126,6 +132,7 @@ run)
 		done
 	done
 	compare
+	[ "$ended" = 0 ] || die "a run ended early, the table lacks rows" "make table TESTS=... SIDES=... for what is missing"
 	;;
 compare)
 	compare

@@ -13,6 +13,7 @@
  * ctxt				reset.  ID registers, MPIDR_EL1 and CLIDR_EL1 are
  *				configuration, and set only once.
  * sve_state			reset, sve_max_vl is configuration
+ * fp_type			kept, zero in one view is zero in the other
  * hw_mmu			kept, NULL or the stage 2 of the VM while the
  *				vCPU is not loaded
  * hcr_el2			pending SError, IRQ and FIQ are cleared, writes to
@@ -26,7 +27,8 @@
  * cflags			kept, configuration
  * iflags			reset
  * sflags			pending SError and the state of the single-step are
- *				reset, the others are only set inside of KVM_RUN
+ *				reset, INIT_POWER_OFF is configuration, and the
+ *				others are only set inside of KVM_RUN
  * pause			kept, belongs to the VM
  * vcpu_debug_state		reset
  * external_debug_state		kept, KVM_SET_GUEST_DEBUG is configuration

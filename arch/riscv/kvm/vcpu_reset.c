@@ -6,6 +6,7 @@
  * it makes of struct kvm_vcpu_arch, in the order of the fields:
  *
  * ran_atleast_once		kept, the configuration stays final
+ * exit_to_complete		none, an exit that is to be completed is dropped
  * last_exit_cpu		-1, which loads all CSRs before the guest is
  *				entered again
  * isa, mvendorid, marchid,
@@ -24,7 +25,6 @@
  *				now, and is free to do so at any time.  All that
  *				fences do is to flush what kvm_arch_vcpu_reset()
  *				has the next entry flush, i.e. they can't be seen.
- * exit_to_complete		none, an exit that is to be completed is dropped
  * mmio_decode, csr_decode,
  * sbi_context			only valid along with exit_to_complete, but for
  *				ext_status, which is configuration

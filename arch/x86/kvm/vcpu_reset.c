@@ -16,7 +16,8 @@
  *				the VM goes on without APICv if the guest had
  *				moved the base, which it can't tell
  * load_eoi_exitmap_pending,
- * ioapic_handled_vectors	recomputed due to KVM_REQ_SCAN_IOAPIC
+ * ioapic_handled_vectors,
+ * highest_stale_*_eoi		recomputed due to KVM_REQ_SCAN_IOAPIC
  * apic_attention, apic_arb_prio reset
  * mp_state			see kvm_vcpu_reset_mp_state(), kept by INIT
  * ia32_misc_enable_msr, smbase,
@@ -37,6 +38,7 @@
  * exception*, interrupt,
  * halt_request			reset
  * cpuid*, cpu_caps,
+ * is_amd_compatible,
  * reserved_gpa_bits, maxphyaddr kept, configuration; what is dynamic is updated
  * emulate*, cui_*, init_sipi_*,
  * complete_userspace_io	an exit that is to be completed is dropped, the
@@ -50,6 +52,7 @@
  * ia32_tsc_adjust_msr,
  * msr_ia32_power_ctl		reset
  * nmi_*, smi_pending		reset
+ * handling_intr_from_guest	only valid inside of KVM_RUN
  * mtrr_state, pat		reset
  * switch_db_regs, db, dr6, dr7,
  * eff_db, singlestep_rip	reset
@@ -57,7 +60,7 @@
  * msr_platform_info		kept, configuration
  * msr_misc_features_enables	reset
  * mcg_*, mce_banks,
- * mci_ctl2_banks		reset, mcg_cap is configuration
+ * mci_ctl2_banks		reset, mcg_cap and mce_is_set_up are configuration
  * mmio_*			invalidated along with the MMU
  * pmu				reset, the model is configuration
  * hyperv			reset, but for VP index, CPUID, and SynIC being
@@ -386,6 +389,18 @@ bool __kvm_exit_on_init_sipi(struct kvm_vcpu *vcpu, int event, u8 vector)
 }
 
 /**
+ * kvm_has_init_sipi_exit - Is a KVM_EXIT_X86_INIT_SIPI yet to be completed?
+ * @vcpu:	the vCPU, with its mutex held
+ *
+ * Return: true if so, i.e. if KVM_RUN carries out what userspace decides, which
+ * doesn't depend on whether there would still be such an exit.
+ */
+bool kvm_has_init_sipi_exit(struct kvm_vcpu *vcpu)
+{
+	return vcpu->arch.complete_userspace_io == kvm_complete_init_sipi_exit;
+}
+
+/**
  * kvm_vcpu_has_acceptable_sipi - Is KVM_MP_STATE_SIPI_RECEIVED the state to save?
  * @vcpu:	the vCPU, loaded
  *
@@ -400,7 +415,10 @@ bool kvm_vcpu_has_acceptable_sipi(struct kvm_vcpu *vcpu)
 	    !kvm_apic_init_sipi_allowed(vcpu))
 		return false;
 
-	/* In guest mode it's L1 that gets the INIT, unless it doesn't want it. */
+	/*
+	 * In guest mode INIT is L1's if L1 intercepts it, and then the SIPI is
+	 * dropped.  If L1 doesn't, then the SIPI doesn't show in the state.
+	 */
 	return vcpu->arch.mp_state == KVM_MP_STATE_INIT_RECEIVED ||
 	       (kvm_lapic_latched_init(vcpu) && !is_guest_mode(vcpu) &&
 		!kvm_vcpu_is_bsp(vcpu));

@@ -701,7 +701,7 @@ struct machine {
 	struct reset_env env;
 	u32 nr;
 	bool stop;
-	/* vCPUs may run without having been booted, and do anything. */
+	/* vCPUs may run without having been booted, and exit with anything. */
 	bool wild;
 	struct machine_vcpu v[RESET_MAX_VCPUS];
 };

@@ -947,8 +947,25 @@ TEST_F(init_sipi, disable_and_refuse)
 	send_init(self->bsp, AP_ID);
 	run_to_init(ap);
 	TEST_ASSERT(set_exits(self->vm, false), "Can't disable");
+	check_state(ap, KVM_MP_STATE_RUNNABLE, true, -1);
 	discard(ap);
 	run_to_port(ap, PORT_DONE);
+}
+
+TEST_F(init_sipi, disable_and_refuse_sipi)
+{
+	struct kvm_vcpu *ap = self->ap;
+
+	send_init(self->bsp, AP_ID);
+	run_to_init(ap);
+	vcpu_run_immediate_exit(ap);
+	send_sipi(self->bsp, AP_ID, SIPI_VECTOR);
+	run_to_sipi(ap, SIPI_VECTOR);
+	TEST_ASSERT(set_exits(self->vm, false), "Can't disable");
+	check_state(ap, KVM_MP_STATE_SIPI_RECEIVED, false, SIPI_VECTOR);
+	discard(ap);
+	vcpu_run_immediate_exit(ap);
+	check_state(ap, KVM_MP_STATE_INIT_RECEIVED, false, -1);
 }
 
 TEST_F(init_sipi, enable_while_pending)

@@ -5,6 +5,7 @@
 #include <asm/kvm_para.h>
 #include <asm/pvclock-abi.h>
 #include <linux/bits.h>
+#include <pthread.h>
 
 #include "apic.h"
 #include "hyperv.h"
@@ -32,6 +33,9 @@
 
 #define RTC_IRQ			8
 #define RTC_VECTOR		0x62
+
+#define NR_PV_IPIS		2000
+#define PV_IPI_VECTOR		0x63
 
 #define MISC_ENABLE_RESET_VALUE	(MSR_IA32_MISC_ENABLE_BTS_UNAVAIL | \
 				 MSR_IA32_MISC_ENABLE_PEBS_UNAVAIL)
@@ -106,6 +110,7 @@ static void enable_xen(struct kvm_vm *vm)
 struct kvm_vm *arch_vm_create(struct reset_env *env, u32 nr_vcpus)
 {
 	u64 nr_pages = env->c->flags & RESET_DIRTY_RING ? 2048 : 256;
+	static const u8 halt[] = { 0xf4, 0xeb, 0xfd };	/* hlt; jmp to it */
 	bool has_apic = !(env->c->flags & NO_IRQCHIP);
 	struct kvm_vm *vm;
 
@@ -122,6 +127,14 @@ struct kvm_vm *arch_vm_create(struct reset_env *env, u32 nr_vcpus)
 	if (!(env->c->flags & NO_XEN))
 		enable_xen(vm);
 	write_guest_global(vm, guest_has_apic, has_apic);
+
+	/*
+	 * What a vCPU executes that is reset and not booted.  With nothing there
+	 * it gets #UD, and from the guest's first bytes on executes anything.
+	 */
+	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, RESET_VECTOR_GPA,
+				    RESET_VECTOR_SLOT, 1, 0);
+	memcpy(addr_gpa2hva(vm, RESET_VECTOR_GPA) + 0xff0, halt, sizeof(halt));
 
 	return vm;
 }
@@ -909,6 +922,19 @@ static void prepare_singlestep(struct reset_env *env)
 		run_to_exit(env->vcpu, KVM_EXIT_DEBUG);
 }
 
+/* Without changing a register, i.e. the reset itself says where to go on from. */
+static void check_singlestep(struct reset_env *env)
+{
+	struct kvm_vcpu *vcpu = env->vcpu;
+	struct kvm_regs regs;
+
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	run_to_exit(vcpu, KVM_EXIT_DEBUG);
+	vcpu_regs_get(vcpu, &regs);
+	TEST_ASSERT_EQ(regs.rip, 0xfff1);
+	reset_vcpu(vcpu);
+}
+
 /* The debugger is userspace's and stays attached. */
 static void resume_singlestep(struct reset_env *env)
 {
@@ -931,8 +957,6 @@ static void configure_reset_vector(struct reset_env *env)
 {
 	static const u8 code[] = { 0xe6, RESET_VECTOR_PORT };
 
-	vm_userspace_mem_region_add(env->vm, VM_MEM_SRC_ANONYMOUS,
-				    RESET_VECTOR_GPA, RESET_VECTOR_SLOT, 1, 0);
 	memcpy(addr_gpa2hva(env->vm, RESET_VECTOR_GPA) + 0xff0, code, sizeof(code));
 }
 
@@ -956,6 +980,48 @@ static void prepare_interrupt(struct reset_env *env)
 
 	prepare_ran(env);
 	vcpu_ioctl(env->vcpu, KVM_INTERRUPT, &irq);
+}
+
+static void guest_send_pv_ipis(u64 id)
+{
+	int i;
+
+	for (i = 0; i < NR_PV_IPIS; i++)
+		GUEST_ASSERT((s64)kvm_hypercall(KVM_HC_SEND_IPI, BIT_ULL(id), 0,
+						0, PV_IPI_VECTOR) >= 0);
+	GUEST_DONE();
+}
+
+static void *pv_ipi_thread(void *arg)
+{
+	struct kvm_vcpu *vcpu = arg;
+	struct ucall uc;
+
+	vcpu_run(vcpu);
+	switch (get_ucall(vcpu, &uc)) {
+	case UCALL_DONE:
+		break;
+	case UCALL_ABORT:
+		REPORT_GUEST_ASSERT(uc);
+	default:
+		TEST_FAIL("Unexpected ucall: %lu, exit reason: %u (%s)", uc.cmd,
+			  vcpu->run->exit_reason,
+			  exit_reason_str(vcpu->run->exit_reason));
+	}
+
+	return NULL;
+}
+
+/* A vCPU that is reset is not to be noticed by the others. */
+static void prepare_pv_ipis(struct reset_env *env)
+{
+	pthread_t thread;
+
+	vcpu_arch_set_entry_point(env->helper, guest_send_pv_ipis);
+	vcpu_args_set(env->helper, 1, (u64)env->vcpu->id);
+	pthread_create(&thread, NULL, pv_ipi_thread, env->helper);
+	while (pthread_tryjoin_np(thread, NULL))
+		reset_vcpu(env->vcpu);
 }
 
 /* KVM_RUN takes it from there. */
@@ -1028,6 +1094,8 @@ const struct reset_case arch_cases[] = {
 	  .arg = HV_X64_MSR_SCONTROL, .check = check_no_request },
 	{ .name = "pending RTC interrupt", .configure = configure_rtc,
 	  .prepare = prepare_rtc, .check = check_rtc },
+	{ .name = "PV IPIs of another vCPU", .prepare = prepare_pv_ipis,
+	  .flags = NO_XEN },
 	{ .name = "clocks", .prepare = prepare_clocks, .check = check_clocks },
 	{ .name = "SMM", .configure = configure_smm, .prepare = prepare_smm,
 	  .flags = RESET_DIRTY },
@@ -1040,7 +1108,8 @@ const struct reset_case arch_cases[] = {
 	{ .name = "nested, pending exception and NMI",
 	  .prepare = prepare_nested_dirty },
 	{ .name = "single-step", .configure = configure_singlestep,
-	  .prepare = prepare_singlestep, .resume = resume_singlestep },
+	  .prepare = prepare_singlestep, .check = check_singlestep,
+	  .resume = resume_singlestep },
 	{ .name = "reset vector", .configure = configure_reset_vector,
 	  .prepare = prepare_ran, .check = check_reset_vector },
 	{ .name = "userspace APIC", .prepare = prepare_cr8,
