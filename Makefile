@@ -118,9 +118,10 @@ _all: setup _tree
 _check: setup _tree
 	+@$(MAKE) -j$(JOBS) _scripts $(build_goals)
 	@scripts/check.sh run
-# They depend on nothing but what git would commit: once for each state.
+# They depend on nothing but what git would commit and the tree's list of tests:
+# once for each state.
 _scripts:
-	@state=$$(git ls-files -co --exclude-standard | LC_ALL=C sort | xargs -d '\n' sha256sum 2>/dev/null | sha256sum); \
+	@state=$$({ git ls-files -co --exclude-standard; echo '$(TREE)/tools/testing/selftests/kvm/Makefile.kvm'; } | LC_ALL=C sort | xargs -d '\n' sha256sum 2>/dev/null | sha256sum); \
 	[ "$$state" != "$$(cat '$(BUILD)/log/scripts-passed' 2>/dev/null)" ] || \
 		{ echo "  tests of the scripts               passed before, nothing changed"; exit 0; }; \
 	TAIL=60 scripts/step.sh "tests of the scripts" "make test-scripts" $(MAKE) -s test-scripts && \
