@@ -135,7 +135,7 @@ _lane: _tree
 	@scripts/check.sh run
 
 ## One step
-setup: ## see that every tool is there, as root install what is missing
+setup: ## see that every tool is there, as root install what is missing (FULL=1: for check-full too)
 	@scripts/setup.sh $(ARCH)
 base: ## get Linux and check it
 	@$(no_spaces)scripts/locked.sh scripts/base.sh >/dev/null
@@ -148,7 +148,7 @@ build: ## build kernels and selftests
 	$(locked) $(MAKE) -j$(JOBS) $(build_goals)
 $(build_goals): _build-%:
 	+@scripts/step.sh "$* $(ON)$(SUFFIX): kernel, selftests" \
-		"make build ARCH=$*$(addprefix $() PROFILE=,$(PROFILE)) ON=$(ON) V=1" scripts/check.sh build $*
+		"make build ARCH=$*$(addprefix $() PROFILE=,$(PROFILE))$(addprefix $() LLVM=,$(LLVM)) ON=$(ON) V=1" scripts/check.sh build $*
 rerun: ## boot and test what was built last
 	@$(no_spaces)scripts/locked.sh scripts/check.sh run
 test-scripts: ## test the scripts here: seconds, no kernel
