@@ -60,7 +60,7 @@ import_tarball()
 		die "$tarball is not a complete tar archive: $(tail -n 1 "$tmp/log")" \
 		    "fetch it again, or leave KERNEL= unset"
 	top=$tmp/tree
-	is_kernel "$top" || top=$(find "$tmp/tree" -mindepth 1 -maxdepth 1 -type d | head -n 1)
+	is_kernel "$top" || top=$(find "$tmp/tree" -mindepth 1 -maxdepth 1 -type d | sed -n 1p)
 	is_kernel "$top" || die "$tarball does not hold a Linux source tree" \
 		"give KERNEL= a linux-$VERSION tarball"
 	progress "importing Linux into git"

@@ -101,11 +101,12 @@ get()
 	fi
 	command -v apt-get >/dev/null || die "only Debian's apt can fetch Bochs" "use a Debian machine"
 	# shellcheck disable=SC2016 # apt expands it
-	uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1)
+	uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | sed -n 1p)
 	[ -n "$uri" ] || die "apt knows no Debian archive to fetch Bochs from" "apt-get update"
 	arch=$(dpkg --print-architecture)
 	need_space "$CACHE" 400
 
+	trap clean_up EXIT	# $(get) has not inherited it
 	TMP=$(mktemp -d "$CACHE/bochs.new.XXXXXX")
 	mkdir -p "$TMP/lists/partial" "$TMP/parts" "$TMP/deb" "$TMP/root"
 	printf 'deb [signed-by=%s] %s trixie main\n' \

@@ -323,6 +323,7 @@ busybox()
 
 	case $1 in riscv) debian=riscv64 ;; arm64) debian=arm64 ;; x86) debian=amd64 ;; esac
 	if [ ! -x "$file" ]; then
+		mkdir -p "$CACHE"
 		"$TOP/scripts/package.sh" "$debian" busybox-static ./bin/busybox ./usr/bin/busybox >"$file.new"
 		chmod 755 "$file.new"
 		mv -- "$file.new" "$file"

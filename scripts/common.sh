@@ -7,6 +7,8 @@
 # make each script usable by hand from any directory.
 
 set -euo pipefail
+# A command that fails ends $(...) as well.
+shopt -s inherit_errexit
 
 TOP=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 BUILD=${BUILD:-$TOP/build}

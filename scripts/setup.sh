@@ -127,7 +127,7 @@ backports()
 
 	codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
 	uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' \
-		'Label: Debian' "Codename: $codename" 2>/dev/null | head -n 1)
+		'Label: Debian' "Codename: $codename" 2>/dev/null | sed -n 1p)
 	[ -n "$uri" ] || return 1
 	mkdir -p "$1/sources.list.d" "$1/lists/partial"
 	[ ! -f /etc/apt/sources.list ] || cp /etc/apt/sources.list "$1/"
