@@ -55,7 +55,7 @@ V        ?= 0
 # Aliases that people type.
 override ARCH := $(patsubst x86_64,x86,$(patsubst aarch64,arm64,$(patsubst riscv64,riscv,$(ARCH))))
 
-fail = $(error $(1). Next: $(2))
+fail = $(shell [ ! -d '$(BUILD)' ] || echo 2 >'$(BUILD)/status')$(error $(1). Next: $(2))
 ifneq ($(filter-out $(ARCHES),$(ARCH)),)
 $(call fail,ARCH=$(filter-out $(ARCHES),$(ARCH)) is not one of: $(ARCHES),make ARCH="riscv x86")
 endif
@@ -124,7 +124,8 @@ _scripts:
 	@state=$$({ git ls-files -co --exclude-standard; echo '$(TREE)/tools/testing/selftests/kvm/Makefile.kvm'; } | LC_ALL=C sort | xargs -d '\n' sha256sum 2>/dev/null | sha256sum); \
 	[ "$$state" != "$$(cat '$(BUILD)/log/scripts-passed' 2>/dev/null)" ] || \
 		{ echo "  tests of the scripts               passed before, nothing changed"; exit 0; }; \
-	TAIL=60 scripts/step.sh "tests of the scripts" "make test-scripts" $(MAKE) -s test-scripts && \
+	TAIL=60 scripts/step.sh "tests of the scripts" "make test-scripts" \
+		sh -c 'scripts/test/run && scripts/test/mutants' && \
 		echo "$$state" >'$(BUILD)/log/scripts-passed'
 _check-full:
 	@FULL=1 scripts/setup.sh $(ARCH)
@@ -159,17 +160,17 @@ shell: ## a shell in the virtual machine of one ARCH; leave it with "exit" or Ct
 
 ## One lane of check-full
 checkers: ## sparse, checkpatch, coccicheck, kernel-doc, W=1, htmldocs: what is new against the base
-	@scripts/lanes/checkers.sh $(CHECKERS)
+	@$(no_spaces)scripts/locked.sh scripts/lanes/checkers.sh $(CHECKERS)
 others: ## compile KVM of loongarch, mips, powerpc and s390
-	@scripts/lanes/others.sh
+	@$(no_spaces)scripts/locked.sh scripts/lanes/others.sh
 commits: ## build, boot and test every commit by itself
-	@scripts/lanes/commits.sh $(RANGE)
+	@$(no_spaces)scripts/locked.sh scripts/lanes/commits.sh $(RANGE)
 table: ## every KVM selftest on the base and on the series, side by side
-	@scripts/lanes/table.sh
+	@$(no_spaces)scripts/locked.sh scripts/lanes/table.sh
 mutants: ## leave out each statement of the reset path: a test has to fail (ONLY=regex)
-	@scripts/lanes/mutants.sh
+	@$(no_spaces)scripts/locked.sh scripts/lanes/mutants.sh
 lanes-selftest: ## deliberate violations that the lanes must catch
-	@scripts/lanes/selftest.sh
+	@$(no_spaces)scripts/locked.sh scripts/lanes/selftest.sh
 
 ## The series
 refresh: ## write the commits of the tree back to patches/ and the added files
@@ -183,7 +184,8 @@ mbox: ## mail form with cover letter, To and Cc (VERSION=2 adds a range-diff)
 CONFIGS := menuconfig nconfig defconfig olddefconfig savedefconfig
 menuconfig: ## choose architectures, compiler, profile, sizes
 defconfig: ## back to the defaults
-$(CONFIGS): _tree
+$(CONFIGS):
+	$(locked) $(MAKE) _tree
 	@mkdir -p '$(BUILD)/kconfig'
 	+@[ $@ != defconfig ] || rm -f .config
 	+@$(MAKE) -s -C '$(TREE)' O='$(BUILD)/kconfig' ARCH=x86 KBUILD_KCONFIG='$(CURDIR)/Kconfig' \
@@ -201,8 +203,12 @@ kselftest-path: ## the installed selftests of one ARCH
 
 ## Cleaning
 clean: ## remove what was built; the tree stays
+	+@scripts/locked.sh $(MAKE) _clean
+_clean:
 	@rm -rf '$(BUILD)'/{riscv,arm64,x86}* '$(BUILD)'/{linux,base,mutants}/out-* '$(BUILD)'/mutants-{riscv,arm64,x86} '$(BUILD)/log' '$(BUILD)/kconfig' '$(BUILD)/mbox'
 distclean: ## remove build/ and .config; the cache stays
+	+@scripts/locked.sh $(MAKE) _distclean
+_distclean:
 	@scripts/series.sh saved || [ '$(FORCE)' = 1 ]
 	@rm -rf '$(BUILD)' .config
 
@@ -247,4 +253,4 @@ help_V             := '1: show commands and their output'
 .PHONY: checkers others commits table mutants lanes-selftest
 .PHONY: all check setup base tree build rerun test-scripts shell refresh apply mbox $(CONFIGS)
 .PHONY: tree-path base-path image-path kselftest-path clean distclean help
-.PHONY: check-full _all _scripts _check _check-full _lane _tree $(build_goals)
+.PHONY: check-full _all _scripts _check _check-full _lane _tree _clean _distclean $(build_goals)

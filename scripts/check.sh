@@ -354,7 +354,7 @@ shell)
 	runner "$ARCH" shell
 	;;
 base-path)
-	[ -e "$TREE/.git" ] || "$TOP/scripts/series.sh" tree >&2
+	[ -e "$TREE/.git" ] || "$TOP/scripts/locked.sh" "$TOP/scripts/series.sh" tree >&2
 	base_tree
 	;;
 image-path)

@@ -41,6 +41,13 @@ die()
 	exit "${DIE_STATUS:-2}"
 }
 
+# note_status STATUS: into build/status. make turns every failure into 2, so that
+# a 2 does not take the place of what failed below it.
+note_status()
+{
+	[ "$1" = 2 ] && grep -qs '[1-9]' "$BUILD/status" || echo "$1" >"$BUILD/status"
+}
+
 # base_key KEY: the value of a "key: value" line of BASE.
 base_key() { sed -n "s/^$1: *//p" "$PATCHES/BASE"; }
 

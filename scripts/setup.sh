@@ -202,7 +202,7 @@ install()
 	apt-get "$@" >>"$tmp/log" 2>&1 || {
 		tail -n 15 "$tmp/log" >&2
 		cp "$tmp/log" "${TMPDIR:-/tmp}/kvm-vcpu-reset-setup.log"
-		DIE_STATUS=3 die "apt-get could not install the packages" \
+		die "apt-get could not install the packages" \
 			"see ${TMPDIR:-/tmp}/kvm-vcpu-reset-setup.log, mend apt, and run make $again again"
 	}
 }
@@ -211,6 +211,6 @@ install()
 probe "$@"
 if [ ${#MISSING[@]} -gt 0 ]; then
 	report >&2
-	DIE_STATUS=3 die "still missing after installing packages" "see the list above"
+	die "still missing after installing packages" "see the list above"
 fi
 say "installed: ${wanted[*]}"
