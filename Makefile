@@ -202,10 +202,13 @@ kselftest-path: ## the installed selftests of one ARCH
 	@scripts/check.sh kselftest-path
 
 ## Cleaning
-clean: ## remove what was built; the tree stays
+clean: ## remove what was built; the tree and results stay
 	+@scripts/locked.sh $(MAKE) _clean
 _clean:
-	@rm -rf '$(BUILD)'/{riscv,arm64,x86}* '$(BUILD)'/{linux,base,mutants}/out-* '$(BUILD)'/mutants-{riscv,arm64,x86} '$(BUILD)/log' '$(BUILD)/kconfig' '$(BUILD)/mbox'
+	@rm -rf '$(BUILD)'/{riscv,arm64,x86}* '$(BUILD)'/{linux,base}/out-* '$(BUILD)'/{commits,mutants}{,-riscv,-arm64,-x86} \
+		'$(BUILD)'/violations{,-debug,-rt} '$(BUILD)'/htmldocs-{base,series} \
+		'$(BUILD)'/{others,checkers,bench,log,kconfig,mbox}
+	@[ ! -e '$(TREE)/.git' ] || git -C '$(TREE)' worktree prune
 distclean: ## remove build/ and .config; the cache stays
 	+@scripts/locked.sh $(MAKE) _distclean
 _distclean:
@@ -218,7 +221,7 @@ help: ## this text
 	@printf '  %-14s %-24s %s\n' $(foreach v,$(help_vars),'$(v)' '$($(v))' $(help_$(v)))
 	@printf '\nmake itself exits with 0 or 2; %s has the status that README.md lists.\n' '$(BUILD)/status'
 
-help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS SKIP SIDES LANES CHECKERS RANGE ONLY QUICK ON VARIANT NR_CPUS MEMORY TIMEOUT_SCALE \
+help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS SKIP SIDES LANES CHECKERS RANGE ONLY QUICK ON VARIANT QEMU NR_CPUS MEMORY TIMEOUT_SCALE \
 	BOOT_TIMEOUT KERNEL BUILD CACHE BRANCH VERSION SINCE FORCE BUSYBOX SETUP V
 help_ARCH          := 'of riscv arm64 x86'
 help_PROFILE       := 'debug, rt, vmx (x86 on kvm_intel in Bochs) or empty'
@@ -235,6 +238,7 @@ help_ONLY          := 'regex on ARCH FILE:FUNCTION: STATEMENT for make mutants; 
 help_QUICK         := '1: make mutants leaves out what takes long'
 help_ON            := 'series, or base: the same tests on the unmodified kernel'
 help_VARIANT       := 'arm64: vhe nvhe nested; riscv: aia emulated noaia; x86: default shadow; empty: the first'
+help_QEMU          := 'its binary; empty: qemu-system-* of that ARCH'
 help_NR_CPUS       := 'of the virtual machine'
 help_MEMORY        := 'MiB of the virtual machine'
 help_TIMEOUT_SCALE := 'factor on the timeouts of the tests'
