@@ -55,7 +55,7 @@ V        ?= 0
 # Aliases that people type.
 override ARCH := $(patsubst x86_64,x86,$(patsubst aarch64,arm64,$(patsubst riscv64,riscv,$(ARCH))))
 
-fail = $(error $(1). Next: $(2))
+fail = $(shell [ ! -d '$(BUILD)' ] || echo 2 >'$(BUILD)/status')$(error $(1). Next: $(2))
 ifneq ($(filter-out $(ARCHES),$(ARCH)),)
 $(call fail,ARCH=$(filter-out $(ARCHES),$(ARCH)) is not one of: $(ARCHES),make ARCH="riscv x86")
 endif
@@ -118,12 +118,14 @@ _all: setup _tree
 _check: setup _tree
 	+@$(MAKE) -j$(JOBS) _scripts $(build_goals)
 	@scripts/check.sh run
-# They depend on nothing but what git would commit: once for each state.
+# They depend on nothing but what git would commit and the tree's list of tests:
+# once for each state.
 _scripts:
-	@state=$$(git ls-files -co --exclude-standard | LC_ALL=C sort | xargs -d '\n' sha256sum 2>/dev/null | sha256sum); \
+	@state=$$({ git ls-files -co --exclude-standard; echo '$(TREE)/tools/testing/selftests/kvm/Makefile.kvm'; } | LC_ALL=C sort | xargs -d '\n' sha256sum 2>/dev/null | sha256sum); \
 	[ "$$state" != "$$(cat '$(BUILD)/log/scripts-passed' 2>/dev/null)" ] || \
 		{ echo "  tests of the scripts               passed before, nothing changed"; exit 0; }; \
-	TAIL=60 scripts/step.sh "tests of the scripts" "make test-scripts" $(MAKE) -s test-scripts && \
+	TAIL=60 scripts/step.sh "tests of the scripts" "make test-scripts" \
+		sh -c 'scripts/test/run && scripts/test/mutants' && \
 		echo "$$state" >'$(BUILD)/log/scripts-passed'
 _check-full:
 	@FULL=1 scripts/setup.sh $(ARCH)
@@ -134,7 +136,7 @@ _lane: _tree
 	@scripts/check.sh run
 
 ## One step
-setup: ## see that every tool is there, as root install what is missing
+setup: ## see that every tool is there, as root install what is missing (FULL=1: for check-full too)
 	@scripts/setup.sh $(ARCH)
 base: ## get Linux and check it
 	@$(no_spaces)scripts/locked.sh scripts/base.sh >/dev/null
@@ -147,7 +149,7 @@ build: ## build kernels and selftests
 	$(locked) $(MAKE) -j$(JOBS) $(build_goals)
 $(build_goals): _build-%:
 	+@scripts/step.sh "$* $(ON)$(SUFFIX): kernel, selftests" \
-		"make build ARCH=$*$(addprefix $() PROFILE=,$(PROFILE)) ON=$(ON) V=1" scripts/check.sh build $*
+		"make build ARCH=$*$(addprefix $() PROFILE=,$(PROFILE))$(addprefix $() LLVM=,$(LLVM)) ON=$(ON) V=1" scripts/check.sh build $*
 rerun: ## boot and test what was built last
 	@$(no_spaces)scripts/locked.sh scripts/check.sh run
 test-scripts: ## test the scripts here: seconds, no kernel
@@ -158,17 +160,17 @@ shell: ## a shell in the virtual machine of one ARCH; leave it with "exit" or Ct
 
 ## One lane of check-full
 checkers: ## sparse, checkpatch, coccicheck, kernel-doc, W=1, htmldocs: what is new against the base
-	@scripts/lanes/checkers.sh $(CHECKERS)
+	@$(no_spaces)scripts/locked.sh scripts/lanes/checkers.sh $(CHECKERS)
 others: ## compile KVM of loongarch, mips, powerpc and s390
-	@scripts/lanes/others.sh
+	@$(no_spaces)scripts/locked.sh scripts/lanes/others.sh
 commits: ## build, boot and test every commit by itself
-	@scripts/lanes/commits.sh $(RANGE)
+	@$(no_spaces)scripts/locked.sh scripts/lanes/commits.sh $(RANGE)
 table: ## every KVM selftest on the base and on the series, side by side
-	@scripts/lanes/table.sh
+	@$(no_spaces)scripts/locked.sh scripts/lanes/table.sh
 mutants: ## leave out each statement of the reset path: a test has to fail (ONLY=regex)
-	@scripts/lanes/mutants.sh
+	@$(no_spaces)scripts/locked.sh scripts/lanes/mutants.sh
 lanes-selftest: ## deliberate violations that the lanes must catch
-	@scripts/lanes/selftest.sh
+	@$(no_spaces)scripts/locked.sh scripts/lanes/selftest.sh
 
 ## The series
 refresh: ## write the commits of the tree back to patches/ and the added files
@@ -182,7 +184,8 @@ mbox: ## mail form with cover letter, To and Cc (VERSION=2 adds a range-diff)
 CONFIGS := menuconfig nconfig defconfig olddefconfig savedefconfig
 menuconfig: ## choose architectures, compiler, profile, sizes
 defconfig: ## back to the defaults
-$(CONFIGS): _tree
+$(CONFIGS):
+	$(locked) $(MAKE) _tree
 	@mkdir -p '$(BUILD)/kconfig'
 	+@[ $@ != defconfig ] || rm -f .config
 	+@$(MAKE) -s -C '$(TREE)' O='$(BUILD)/kconfig' ARCH=x86 KBUILD_KCONFIG='$(CURDIR)/Kconfig' \
@@ -199,9 +202,16 @@ kselftest-path: ## the installed selftests of one ARCH
 	@scripts/check.sh kselftest-path
 
 ## Cleaning
-clean: ## remove what was built; the tree stays
-	@rm -rf '$(BUILD)'/{riscv,arm64,x86}* '$(BUILD)'/{linux,base,mutants}/out-* '$(BUILD)'/mutants-{riscv,arm64,x86} '$(BUILD)/log' '$(BUILD)/kconfig' '$(BUILD)/mbox'
+clean: ## remove what was built; the tree and results stay
+	+@scripts/locked.sh $(MAKE) _clean
+_clean:
+	@rm -rf '$(BUILD)'/{riscv,arm64,x86}* '$(BUILD)'/{linux,base}/out-* '$(BUILD)'/{commits,mutants}{,-riscv,-arm64,-x86} \
+		'$(BUILD)'/violations{,-debug,-rt} '$(BUILD)'/htmldocs-{base,series} \
+		'$(BUILD)'/{others,checkers,bench,log,kconfig,mbox}
+	@[ ! -e '$(TREE)/.git' ] || git -C '$(TREE)' worktree prune
 distclean: ## remove build/ and .config; the cache stays
+	+@scripts/locked.sh $(MAKE) _distclean
+_distclean:
 	@scripts/series.sh saved || [ '$(FORCE)' = 1 ]
 	@rm -rf '$(BUILD)' .config
 
@@ -211,7 +221,7 @@ help: ## this text
 	@printf '  %-14s %-24s %s\n' $(foreach v,$(help_vars),'$(v)' '$($(v))' $(help_$(v)))
 	@printf '\nmake itself exits with 0 or 2; %s has the status that README.md lists.\n' '$(BUILD)/status'
 
-help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS SKIP SIDES LANES CHECKERS RANGE ONLY QUICK ON VARIANT NR_CPUS MEMORY TIMEOUT_SCALE \
+help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS SKIP SIDES LANES CHECKERS RANGE ONLY QUICK ON VARIANT QEMU NR_CPUS MEMORY TIMEOUT_SCALE \
 	BOOT_TIMEOUT KERNEL BUILD CACHE BRANCH VERSION SINCE FORCE BUSYBOX SETUP V
 help_ARCH          := 'of riscv arm64 x86'
 help_PROFILE       := 'debug, rt, vmx (x86 on kvm_intel in Bochs) or empty'
@@ -228,6 +238,7 @@ help_ONLY          := 'regex on ARCH FILE:FUNCTION: STATEMENT for make mutants; 
 help_QUICK         := '1: make mutants leaves out what takes long'
 help_ON            := 'series, or base: the same tests on the unmodified kernel'
 help_VARIANT       := 'arm64: vhe nvhe nested; riscv: aia emulated noaia; x86: default shadow; empty: the first'
+help_QEMU          := 'its binary; empty: qemu-system-* of that ARCH'
 help_NR_CPUS       := 'of the virtual machine'
 help_MEMORY        := 'MiB of the virtual machine'
 help_TIMEOUT_SCALE := 'factor on the timeouts of the tests'
@@ -246,4 +257,4 @@ help_V             := '1: show commands and their output'
 .PHONY: checkers others commits table mutants lanes-selftest
 .PHONY: all check setup base tree build rerun test-scripts shell refresh apply mbox $(CONFIGS)
 .PHONY: tree-path base-path image-path kselftest-path clean distclean help
-.PHONY: check-full _all _scripts _check _check-full _lane _tree $(build_goals)
+.PHONY: check-full _all _scripts _check _check-full _lane _tree _clean _distclean $(build_goals)

@@ -45,7 +45,7 @@ import()
 	git --git-dir="$gitdir" update-ref refs/heads/base "$commit"
 }
 
-# import_tarball FILE GITDIR
+# import_tarball FILE GITDIR ORIGIN NEXT: only what verify() takes becomes GITDIR
 import_tarball()
 {
 	local tarball=$1 gitdir=$2 tmp top
@@ -53,35 +53,35 @@ import_tarball()
 	need_space "$(dirname -- "$gitdir")" 3072
 	tmp=$(mktemp -d "$(dirname -- "$gitdir")/unpack.XXXXXX")
 	# shellcheck disable=SC2064 # the directory of now is the one to remove
-	trap "rm -rf -- '$tmp'" EXIT
+	trap "rm -rf -- '$tmp' '$gitdir.new'" EXIT
 	progress "unpacking $(basename -- "$tarball")"
 	mkdir "$tmp/tree"
 	tar -C "$tmp/tree" -xf "$tarball" 2>"$tmp/log" ||
 		die "$tarball is not a complete tar archive: $(tail -n 1 "$tmp/log")" \
 		    "fetch it again, or leave KERNEL= unset"
 	top=$tmp/tree
-	is_kernel "$top" || top=$(find "$tmp/tree" -mindepth 1 -maxdepth 1 -type d | head -n 1)
+	is_kernel "$top" || top=$(find "$tmp/tree" -mindepth 1 -maxdepth 1 -type d | sed -n 1p)
 	is_kernel "$top" || die "$tarball does not hold a Linux source tree" \
 		"give KERNEL= a linux-$VERSION tarball"
 	progress "importing Linux into git"
 	rm -rf -- "$gitdir.new"
 	import "$top" "$gitdir.new" -f
+	verify "$gitdir.new" refs/heads/base "$3" "$4"
 	mv -T -- "$gitdir.new" "$gitdir"
 	rm -rf -- "$tmp"
 	trap - EXIT
 }
 
-# verify GITDIR COMMIT ORIGIN: name the first file that is not as BASE says.
+# verify GITDIR COMMIT ORIGIN NEXT: name the first file that is not as BASE says.
 verify()
 {
-	local gitdir=$1 commit=$2 origin=$3 sum path have
+	local gitdir=$1 commit=$2 origin=$3 next=$4 sum path have
 
 	while read -r sum path; do
 		have=$(git --git-dir="$gitdir" cat-file blob "$commit:$path" 2>/dev/null |
 		       sha256sum | cut -d' ' -f1) || have=missing
 		[ "$have" = "$sum" ] || die \
-			"$origin is not Linux $VERSION as the patches need it: $path differs" \
-			"give KERNEL= an unmodified $VERSION, or unset it to have it fetched"
+			"$origin is not Linux $VERSION as the patches need it: $path differs" "$next"
 	done < <(base_files)
 }
 
@@ -125,7 +125,7 @@ debian_mirror()
 		printf '%s\n' "${DEBIAN_MIRROR%/}/"
 	elif command -v apt-get >/dev/null; then
 		apt-get indextargets --format '$(REPO_URI)' \
-			'Created-By: Packages' 'Label: Debian' 2>/dev/null | head -n 1
+			'Created-By: Packages' 'Label: Debian' 2>/dev/null | sed -n 1p
 	fi
 }
 
@@ -133,6 +133,7 @@ fetch_debian()
 {
 	local mirror name
 	name=$(base_key debian)
+	[ -n "$name" ] || return 1
 	mirror=$(debian_mirror)
 	[ -n "$mirror" ] || return 1
 	fetch "${mirror}pool/main/l/linux/$name" "$1/$name" "$(base_key debian-sha256)" &&
@@ -154,6 +155,7 @@ fetch_linux_source()
 from_kernel()
 {
 	local gitdir="" commit sum
+	local next="give KERNEL= an unmodified $VERSION, or unset it to have it fetched"
 
 	[ -e "$KERNEL" ] || die "KERNEL=$KERNEL does not exist" \
 		"give a git tree, an unpacked tree or a tarball of Linux $VERSION"
@@ -162,7 +164,7 @@ from_kernel()
 		sum=$(sha256sum "$KERNEL" | cut -c1-16)
 		gitdir=$CACHE/$sum.git
 		mkdir -p "$CACHE"
-		[ -d "$gitdir" ] || import_tarball "$KERNEL" "$gitdir"
+		[ -d "$gitdir" ] || import_tarball "$KERNEL" "$gitdir" "KERNEL=$KERNEL" "$next"
 		commit=refs/heads/base
 	elif ! is_kernel "$KERNEL"; then
 		die "KERNEL=$KERNEL is not a Linux source tree (no Makefile, Kbuild and virt/kvm there)" \
@@ -180,7 +182,7 @@ from_kernel()
 		import "$KERNEL" "$gitdir"
 		commit=refs/heads/base
 	fi
-	verify "$gitdir" "$commit" "KERNEL=$KERNEL"
+	verify "$gitdir" "$commit" "KERNEL=$KERNEL" "$next"
 	commit=$(git --git-dir="$gitdir" rev-parse -q --verify "$commit^{commit}")
 	printf '%s %s\n' "$gitdir" "$commit"
 }
@@ -205,10 +207,11 @@ from_cache()
 		[ -n "$tarball" ] || die \
 			"Linux $VERSION could be had from neither kernel.org nor the Debian mirror" \
 			"check the network, or fetch it elsewhere and run: make KERNEL=/path/to/linux-$VERSION.tar.xz"
-		import_tarball "$tarball" "$gitdir"
+		import_tarball "$tarball" "$gitdir" "what was fetched, $(basename -- "$tarball")," \
+			"fetch it elsewhere and run: make KERNEL=/path/to/linux-$VERSION.tar.xz"
 		rm -rf -- "$download"
 	fi
-	verify "$gitdir" refs/heads/base "the cache $gitdir"
+	verify "$gitdir" refs/heads/base "the cache $gitdir" "rm -rf '$gitdir', to have it fetched again"
 	printf '%s %s\n' "$gitdir" "$(git --git-dir="$gitdir" rev-parse refs/heads/base)"
 }
 

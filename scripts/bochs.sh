@@ -9,11 +9,12 @@
 #
 # "run" puts the kernel and the archives, one after the other, on a boot CD.
 # The archives are those of the QEMU runner: base.cpio, one for each test, and
-# the one with run.conf; with TESTS="a b" the last one is made here. init
-# reports on the second serial port, "verdict=" on the command line names it.
-# DIR then has results.ktap, console.log, and bochs.log for what Bochs says.
+# the one with run.conf; with the names TESTS="a b" or SKIP="c" the last one is
+# made here. init reports on the second serial port, "verdict=" on the command
+# line names it. DIR then has results.ktap, console.log, and bochs.log for what
+# Bochs says.
 #
-# Environment: TESTS; TEST_TIMEOUT, seconds of the guest for each of TESTS;
+# Environment: TESTS; SKIP; TEST_TIMEOUT, seconds of the guest for each of TESTS;
 # BOOT_TIMEOUT, QUIET_TIMEOUT (nothing new on the verdict channel) and
 # TOTAL_TIMEOUT, seconds of the host; MEMORY in MiB; BOCHS_CPU, a CPU model of
 # Bochs; BOCHS_IPS, how many instructions are a second of the guest; CMDLINE,
@@ -36,6 +37,7 @@
 export LC_ALL=C
 
 TESTS=${TESTS:-}
+SKIP=${SKIP:-}
 TEST_TIMEOUT=${TEST_TIMEOUT:-300}
 BOOT_TIMEOUT=${BOOT_TIMEOUT:-600}
 QUIET_TIMEOUT=${QUIET_TIMEOUT:-600}
@@ -99,11 +101,12 @@ get()
 	fi
 	command -v apt-get >/dev/null || die "only Debian's apt can fetch Bochs" "use a Debian machine"
 	# shellcheck disable=SC2016 # apt expands it
-	uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1)
+	uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | sed -n 1p)
 	[ -n "$uri" ] || die "apt knows no Debian archive to fetch Bochs from" "apt-get update"
 	arch=$(dpkg --print-architecture)
 	need_space "$CACHE" 400
 
+	trap clean_up EXIT	# $(get) has not inherited it
 	TMP=$(mktemp -d "$CACHE/bochs.new.XXXXXX")
 	mkdir -p "$TMP/lists/partial" "$TMP/parts" "$TMP/deb" "$TMP/root"
 	printf 'deb [signed-by=%s] %s trixie main\n' \
@@ -176,12 +179,15 @@ make_cd()	# make_cd KERNEL CPIO...: $TMP/boot.iso
 	mkdir -p "$cd"
 	cp -- "$1" "$cd/kernel"
 	shift
-	if [ -n "$TESTS" ]; then
+	if [ -n "$TESTS$SKIP" ]; then
 		command -v cpio >/dev/null || die "cpio is missing" "make setup"
 		{
 			echo "timeout $TEST_TIMEOUT"
 			for test in $TESTS; do
 				echo "run kvm:${test#kvm:}"
+			done
+			for test in $SKIP; do
+				echo "skip kvm:${test#kvm:} named in SKIP"
 			done
 		} >"$TMP/run.conf"
 		(cd "$TMP" && echo run.conf | cpio --quiet -o -H newc -R 0:0) >"$TMP/run.cpio"

@@ -59,28 +59,47 @@ one_arch()
 # profile: of the kernel; "vmx" is the plain one on another machine
 profile() { if [ "${PROFILE:-}" = vmx ]; then echo; else printf '%s\n' "${PROFILE:-}"; fi; }
 
+# names TEST PATTERN...: does one of them name it?
+names()
+{
+	local test=$1 pattern
+	shift
+
+	for pattern; do
+		# shellcheck disable=SC2053 # a pattern is wanted
+		[[ $test != ${pattern#kvm:} ]] || return 0
+	done
+	return 1
+}
+
 # boot ARCH TESTS VARIANT: results go to the runner's directory
 boot()
 {
-	local test pattern dir=$BUILD/$1$SUFFIX cpios=() wanted="" status=0
+	local test skip dir=$BUILD/$1$SUFFIX cpios=() wanted="" left="" status=0
+	local -a patterns skips
 
+	skip=$(chosen "$1" "${SKIP:-}")
 	if [ "${PROFILE:-}" != vmx ]; then
-		runner "$1" rerun "TESTS=$2" ${TIMEOUT_SCALE:+"TIMEOUT_SCALE=$TIMEOUT_SCALE"}
+		runner "$1" rerun "TESTS=$2" "SKIP=$skip" ${TIMEOUT_SCALE:+"TIMEOUT_SCALE=$TIMEOUT_SCALE"}
 		return
 	fi
 	[ -e "$dir/initramfs/base.cpio" ] || die "nothing is built for $1" "make build ARCH=$1"
+	read -r -a patterns <<<"${2:-*}"
+	read -r -a skips <<<"$skip"
 	for test in "$dir"/initramfs/*.cpio; do
 		test=$(basename "$test" .cpio)
 		[ "$test" != base ] && [ "$test" != run ] || continue
-		# shellcheck disable=SC2053 # a pattern is wanted
-		for pattern in ${2:-*}; do
-			[[ $test == ${pattern#kvm:} ]] || continue
+		names "$test" "${patterns[@]}" || continue
+		if names "$test" "${skips[@]}"; then
+			left+=" $test"
+		else
 			cpios+=("$dir/initramfs/$test.cpio")
 			wanted+=" $test"
-			break
-		done
+		fi
 	done
-	TESTS=$wanted "$TOP/scripts/bochs.sh" run "$(ARCH=$1 "$0" image-path)" \
+	# Bochs takes longer to boot than QEMU, for which BOOT_TIMEOUT is meant.
+	TESTS=$wanted SKIP=$left BOOT_TIMEOUT=$((${BOOT_TIMEOUT:-120} * ${TIMEOUT_SCALE:-3} * 2)) \
+	"$TOP/scripts/bochs.sh" run "$(ARCH=$1 "$0" image-path)" \
 		"$dir/initramfs/base.cpio" "${cpios[@]}" -- "$dir/results/bochs" || status=$?
 	cp "$dir/results/bochs/results.ktap" "$dir/results/$3.ktap" 2>/dev/null || :
 	cp "$dir/results/bochs/console.log" "$dir/results/$3.console" 2>/dev/null || :
@@ -104,7 +123,7 @@ runner()
 	[ -z "${VARIANT:-}" ] || set -- "$@" "VARIANT=$VARIANT"
 	[ -z "${QEMU:-}" ] || set -- "$@" "QEMU=$QEMU"
 	# Only what is named here reaches the runner.
-	env -u ARCH -u TESTS -u VARIANT -u QEMU -u KERNEL -u BUILD -u VERSION -u SUFFIX -u ON \
+	env -u ARCH -u TESTS -u SKIP -u VARIANT -u QEMU -u KERNEL -u BUILD -u VERSION -u SUFFIX -u ON \
 		"$TREE/$RUNNER/run.sh" "ARCH=$arch" "KERNEL_PATH=$tree" \
 		"KERNEL_BUILD_PATH=$tree/out-$arch$SUFFIX" "BUILD_PATH=$BUILD/$arch$SUFFIX" \
 		"PROFILE=$(profile)" "LLVM=${LLVM:-}" "NR_CPUS=${NR_CPUS:-4}" \
@@ -119,17 +138,17 @@ tests_of()
 	'') sed 's/#.*//' "$PATCHES/tests" | awk -v a="$1" -v p="${PROFILE:-}" \
 		'NF && !(p != "" && $0 ~ "[ \t]" p "=no") && ($1 == "*" || index("," $1 ",", "," a ",")) { printf "%s%s", s, $2; s = " " }' ;;
 	all) ;;
-	*) chosen "$1" ;;
+	*) chosen "$1" "$TESTS" ;;
 	esac
 }
 
-# chosen ARCH: the words of TESTS that name a test of this architecture
+# chosen ARCH WORDS: those that name a test of this architecture
 chosen()
 {
 	local word name out=
 	local -a words
 
-	read -r -a words <<<"$TESTS"
+	read -r -a words <<<"$2"
 	for word in "${words[@]}"; do
 		while read -r name _; do
 			# shellcheck disable=SC2053 # a pattern is wanted
@@ -141,19 +160,23 @@ chosen()
 	printf '%s' "$out"
 }
 
-# known: every word of TESTS is a test of some architecture of ARCH
+# known VARIABLE WORDS: every word is a test of some architecture of ARCH. What is
+# not there need not be left out: SKIP may be meant for another architecture.
 known()
 {
 	local arch word all=
+	local -a words
 
-	case $TESTS in ''|all) return ;; esac
+	read -r -a words <<<"$2"
+	[ ${#words[@]} -gt 0 ] || return 0
 	for arch in $ARCH; do
 		[ -e "$BUILD/$arch$SUFFIX/tests" ] || die "nothing is built for $arch" "make build ARCH=$arch"
-		all+=" $(chosen "$arch") "
+		all+=" $(chosen "$arch" "$2") "
 	done
-	for word in $TESTS; do
-		[[ $all == *" $word "* ]] || die "TESTS=$word names no test of $ARCH" \
-			"make -C $TREE/$RUNNER ARCH=${ARCH%% *} list"
+	for word in "${words[@]}"; do
+		[[ $all != *" $word "* ]] || continue
+		[ "$1" != SKIP ] || { say "SKIP=$word names no test of $ARCH"; continue; }
+		die "$1=$word names no test of $ARCH" "make -C $TREE/$RUNNER ARCH=${ARCH%% *} list"
 	done
 }
 
@@ -208,7 +231,8 @@ run()
 	local -A pids=()
 
 	mkdir -p "$results"
-	known
+	[ "$TESTS" = all ] || known TESTS "$TESTS"
+	known SKIP "${SKIP:-}"
 	kernel_tree >/dev/null
 	# All at once if there are enough processors, else one after the other.
 	for arch in $ARCH; do
@@ -299,6 +323,7 @@ busybox()
 
 	case $1 in riscv) debian=riscv64 ;; arm64) debian=arm64 ;; x86) debian=amd64 ;; esac
 	if [ ! -x "$file" ]; then
+		mkdir -p "$CACHE"
 		"$TOP/scripts/package.sh" "$debian" busybox-static ./bin/busybox ./usr/bin/busybox >"$file.new"
 		chmod 755 "$file.new"
 		mv -- "$file.new" "$file"
@@ -315,7 +340,7 @@ run)
 	;;
 summary)
 	for arch in $ARCH; do
-		say "$arch kernel:    $(kernel_tree)/$(ARCH=$arch "$0" image-path | sed "s,^$(kernel_tree)/,,")"
+		say "$arch kernel:    $(ARCH=$arch "$0" image-path)"
 		say "$arch selftests: $BUILD/$arch$SUFFIX/kselftest_install/"
 	done
 	say ""
@@ -329,7 +354,7 @@ shell)
 	runner "$ARCH" shell
 	;;
 base-path)
-	[ -e "$TREE/.git" ] || "$TOP/scripts/series.sh" tree >&2
+	[ -e "$TREE/.git" ] || "$TOP/scripts/locked.sh" "$TOP/scripts/series.sh" tree >&2
 	base_tree
 	;;
 image-path)

@@ -7,6 +7,8 @@
 # make each script usable by hand from any directory.
 
 set -euo pipefail
+# A command that fails ends $(...) as well.
+shopt -s inherit_errexit
 
 TOP=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 BUILD=${BUILD:-$TOP/build}
@@ -37,6 +39,13 @@ die()
 	printf 'error: %s\n' "$1" >&2
 	[ $# -lt 2 ] || printf '  next: %s\n' "$2" >&2
 	exit "${DIE_STATUS:-2}"
+}
+
+# note_status STATUS: into build/status. make turns every failure into 2, so that
+# a 2 does not take the place of what failed below it.
+note_status()
+{
+	[ "$1" = 2 ] && grep -qs '[1-9]' "$BUILD/status" || echo "$1" >"$BUILD/status"
 }
 
 # base_key KEY: the value of a "key: value" line of BASE.

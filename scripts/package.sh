@@ -14,7 +14,7 @@ shift 2
 
 command -v apt-get >/dev/null || die "only Debian's apt can fetch $package for $arch" \
 	"give BUSYBOX=/path/to/a/static/busybox"
-uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1)
+uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | sed -n 1p)
 [ -n "$uri" ] || die "apt knows no Debian archive to fetch $package from" "apt-get update"
 
 tmp=$(mktemp -d)

@@ -165,7 +165,7 @@ compose_other()
 }
 
 # tree_dirty: the first edit of $TREE that is not committed
-tree_dirty() { tree_git status --porcelain --untracked-files=no | head -n 1; }
+tree_dirty() { tree_git status --porcelain --untracked-files=no | sed -n 1p; }
 
 cmd_tree()
 {
@@ -267,7 +267,7 @@ cmd_refresh()
 		die "patches or added files were edited here since make tree; refresh would lose that" \
 		    "make tree first; or make refresh FORCE=1 to overwrite them with $TREE"
 	fi
-	bad=$(tree_git rev-list --merges "$base..$head" | head -n 1)
+	bad=$(tree_git rev-list -n 1 --merges "$base..$head")
 	[ -z "$bad" ] || die "commit ${bad:0:12} is a merge, a series has none" "git rebase in $TREE"
 
 	mkdir -p "$out/patches" "$out/files"
@@ -286,7 +286,7 @@ cmd_refresh()
 		bad=$(tree_git log -1 --format=%s "$commit" | grep -E '^(fixup|squash|amend)!' || :)
 		[ -z "$bad" ] || die "commit $subject waits to be squashed" \
 			"git rebase -i --autosquash in $TREE"
-		bad=$(tree_git diff-tree -r --no-commit-id --name-only --no-renames --diff-filter=D "$commit" | head -n 1)
+		bad=$(tree_git diff-tree -r --no-commit-id --name-only --no-renames --diff-filter=D "$commit" | sed -n 1p)
 		if [ -n "$bad" ] && ! tree_git cat-file -e "$base:$bad" 2>/dev/null; then
 			die "commit $subject removes $bad, which the series itself adds" \
 			    "fold the removal into the commit that adds it"
@@ -383,7 +383,7 @@ cmd_apply()
 		die "$kernel is not a git tree" "git init and commit there first, or use make mbox with quilt"
 	[ -f "$kernel/Kbuild" ] && [ -d "$kernel/virt/kvm" ] ||
 		die "$kernel is not the top of a Linux source tree" "give the directory that has virt/kvm"
-	f=$(git -C "$kernel" status --porcelain --untracked-files=no | head -n 1)
+	f=$(git -C "$kernel" status --porcelain --untracked-files=no | sed -n 1p)
 	[ -z "$f" ] || die "$kernel has uncommitted changes: ${f:3}" "commit or stash them there"
 	[ ! -d "$(git -C "$kernel" rev-parse --absolute-git-dir)/rebase-apply" ] ||
 		die "a git am or rebase is under way in $kernel" "finish it, or git am --abort"
@@ -445,10 +445,10 @@ maintainers()
 	cp "$TREE/MAINTAINERS" "$SCRATCH/mpath/kernel"
 	cp "$TOP/MAINTAINERS" "$SCRATCH/mpath/series"
 	(cd "$TREE" && ./scripts/get_maintainer.pl --mpath "$SCRATCH/mpath/" --no-tree \
-		--nogit --nogit-fallback --no-rolestats --no-n --no-l --no-r --m "$@" 2>/dev/null) |
+		--nogit --nogit-fallback --no-rolestats --no-n --no-l --no-r --m "$@" 2>>"$SCRATCH/err") |
 		sed 's/^/to: /'
 	(cd "$TREE" && ./scripts/get_maintainer.pl --mpath "$SCRATCH/mpath/" --no-tree \
-		--nogit --nogit-fallback --no-rolestats --no-n --no-m --l --r "$@" 2>/dev/null) |
+		--nogit --nogit-fallback --no-rolestats --no-n --no-m --l --r "$@" 2>>"$SCRATCH/err") |
 		sed 's/^/cc: /'
 }
 
@@ -484,16 +484,19 @@ cmd_mbox()
 		opts+=("--range-diff=$BASE_ID..$prev")
 	fi
 
-	out=$BUILD/mbox/v$version
-	rm -rf -- "$out" "$out.mbox"
-	mkdir -p "$out"
 	tree_git format-patch -q --no-signature -o "$SCRATCH/plain" "$BASE_ID..$head"
+	: >"$SCRATCH/err"
 	while read -r line; do
 		case $line in
 		to:*) who+=(--to="${line#to: }") ;;
 		cc:*) who+=(--cc="${line#cc: }") ;;
 		esac
 	done < <(maintainers "$SCRATCH"/plain/*.patch)
+	[ ${#who[@]} -gt 0 ] || die "get_maintainer.pl names nobody to send it to: $(head -n 1 "$SCRATCH/err")" \
+		"see that it runs: $TREE/scripts/get_maintainer.pl"
+	out=$BUILD/mbox/v$version
+	rm -rf -- "$out" "$out.mbox"
+	mkdir -p "$out"
 	{
 		# The first line of the file is the subject.
 		cat "$PATCHES/cover-letter"

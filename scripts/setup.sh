@@ -22,7 +22,7 @@ MISSING=()	# "what|package|why"
 # need TOOL PACKAGE WHY
 need() { command -v "$1" >/dev/null 2>&1 || MISSING+=("$1|$2|$3"); }
 
-# need_file PACKAGE WHY CC HEADER: the compiler finds the header
+# need_header PACKAGE WHY CC HEADER: the compiler finds the header
 need_header()
 {
 	command -v "$3" >/dev/null 2>&1 || return 0	# named already
@@ -83,7 +83,6 @@ probe()
 		need spatch coccinelle "make checkers"
 		need sphinx-build python3-sphinx "make checkers"
 		need dot graphviz "make checkers"
-		need xorriso xorriso "VMX in Bochs"
 	fi
 	need_header libc6-dev "host tools" gcc stdio.h
 	need_header libelf-dev "objtool" gcc gelf.h
@@ -128,7 +127,7 @@ backports()
 
 	codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
 	uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' \
-		'Label: Debian' "Codename: $codename" 2>/dev/null | head -n 1)
+		'Label: Debian' "Codename: $codename" 2>/dev/null | sed -n 1p)
 	[ -n "$uri" ] || return 1
 	mkdir -p "$1/sources.list.d" "$1/lists/partial"
 	[ ! -f /etc/apt/sources.list ] || cp /etc/apt/sources.list "$1/"
@@ -155,6 +154,8 @@ report()
 
 packages() { printf '%s\n' "${MISSING[@]}" | cut -d'|' -f2 | sort -u; }
 
+# What to run for the same tools.
+again="setup$([ "${FULL:-0}" != 1 ] || echo " FULL=1")${LLVM:+ LLVM=$LLVM}"
 APT=()
 probe "$@"
 if [ ${#MISSING[@]} -eq 0 ]; then
@@ -167,11 +168,11 @@ if ! command -v apt-get >/dev/null; then
 fi
 if [ "$(id -u)" != 0 ]; then
 	report >&2
-	die "only root can install packages" "sudo make -C '$TOP' setup"
+	die "only root can install packages" "sudo make -C '$TOP' $again"
 fi
 if [ "${SETUP:-install}" = check ]; then
 	report >&2
-	die "SETUP=check installs nothing" "make setup"
+	die "SETUP=check installs nothing" "make $again"
 fi
 
 export DEBIAN_FRONTEND=noninteractive
@@ -201,8 +202,8 @@ install()
 	apt-get "$@" >>"$tmp/log" 2>&1 || {
 		tail -n 15 "$tmp/log" >&2
 		cp "$tmp/log" "${TMPDIR:-/tmp}/kvm-vcpu-reset-setup.log"
-		DIE_STATUS=3 die "apt-get could not install the packages" \
-			"see ${TMPDIR:-/tmp}/kvm-vcpu-reset-setup.log, mend apt, and run make setup again"
+		die "apt-get could not install the packages" \
+			"see ${TMPDIR:-/tmp}/kvm-vcpu-reset-setup.log, mend apt, and run make $again again"
 	}
 }
 [ ${#rest[@]} -eq 0 ] || install install -y --no-install-recommends "${rest[@]}"
@@ -210,6 +211,6 @@ install()
 probe "$@"
 if [ ${#MISSING[@]} -gt 0 ]; then
 	report >&2
-	DIE_STATUS=3 die "still missing after installing packages" "see the list above"
+	die "still missing after installing packages" "see the list above"
 fi
 say "installed: ${wanted[*]}"

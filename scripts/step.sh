@@ -36,4 +36,5 @@ fi
 	[ "${V:-0}" != 0 ] || tail -n "${TAIL:-25}" "$log" | sed 's/^/    /'
 	printf '  log:  %s\n  next: %s\n' "$log" "$next"
 } >&2
+note_status "$status"
 exit "$status"

@@ -90,4 +90,4 @@ say ""
 cat "$summary"
 say "left out: real hardware; SEV, TDX; running loongarch, mips, powerpc and s390 (they are compiled)"
 say "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" = 0 ]
+[ "$failed" = 0 ] || { note_status 1; exit 1; }
