@@ -318,14 +318,15 @@ class Lane:
     def kernel_id(self, arch):
         """What a verdict depends on, but for the tests"""
         ids = git(self.tree, 'rev-parse', f'{self.head}:{KVM[arch]}', f'{self.head}:virt/kvm',
-                  f'{self.head}:include', f'{self.head}:{TESTS}/qemu')
+                  f'{self.head}:include', f'{self.head}:{TESTS}/qemu/kernel.config',
+                  f'{self.head}:{TESTS}/qemu/arch/{arch}.config')
         return hashlib.sha256((arch + ids).encode()).hexdigest()[:16]
 
     def tests_id(self, arch):
         """The tests, but for those of other architectures"""
         others = [a for a in (*ARCHES, 's390', 'loongarch') if a != arch]
         files = [line for line in git(self.tree, 'ls-tree', '-r', f'{self.head}:{TESTS}').split('\n')
-                 if not re.search(rf'\t(lib/|include/)?({"|".join(others)})/', line)]
+                 if not re.search(rf'\t((lib/|include/)?({"|".join(others)})|qemu)/', line)]
         return hashlib.sha256('\n'.join(files).encode()).hexdigest()[:16]
 
     def results_name(self, arch):

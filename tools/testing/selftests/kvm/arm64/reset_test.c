@@ -950,6 +950,28 @@ static void test_counter(struct __test_metadata *_metadata,
 	EXPECT_EQ(vcpu_get_reg(new, pmccntr), vcpu_get_reg(vcpu, pmccntr));
 }
 
+/* With its registers reset, the PMU doesn't ask for an interrupt. */
+static void test_pmu_irq(struct __test_metadata *_metadata,
+			 struct kvm_vcpu *vcpu, unsigned long *want,
+			 void (*reset)(struct kvm_vcpu *))
+{
+	static const struct gic_reg line_level = {
+		KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO, VGIC_LEVEL_INFO_LINE_LEVEL <<
+		KVM_DEV_ARM_VGIC_LINE_LEVEL_INFO_SHIFT,
+	};
+	u64 pmcr = KVM_ARM64_SYS_REG(SYS_PMCR_EL0);
+
+	vcpu_set_reg(vcpu, KVM_ARM64_SYS_REG(SYS_PMOVSSET_EL0), BIT(31));
+	vcpu_set_reg(vcpu, KVM_ARM64_SYS_REG(SYS_PMINTENSET_EL1), BIT(31));
+	vcpu_set_reg(vcpu, pmcr, vcpu_get_reg(vcpu, pmcr) | BIT(0));
+	set_regs(vcpu, NEW_ENTRY, OLD_LIFE, want);
+	run_to_report(_metadata, vcpu, want);
+	ASSERT_TRUE(get_gic_reg(vcpu, &line_level) & BIT(PMU_PPI));
+
+	reset(vcpu);
+	EXPECT_FALSE(get_gic_reg(vcpu, &line_level) & BIT(PMU_PPI));
+}
+
 static void mp_state_reset(struct kvm_vcpu *vcpu)
 {
 	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RESET);
@@ -971,6 +993,22 @@ TEST_F(past, counter_reset_request)
 
 	test_counter(_metadata, self->vcpu, self->new_vcpu, self->want,
 		     mp_state_reset);
+}
+
+TEST_F(past, pmu_irq_userspace_reset)
+{
+	if (!(self->vcpu->init.features[0] & BIT(KVM_ARM_VCPU_PMU_V3)))
+		SKIP(return, "PMU not available");
+
+	test_pmu_irq(_metadata, self->vcpu, self->want, vcpu_reset);
+}
+
+TEST_F(past, pmu_irq_reset_request)
+{
+	if (!(self->vcpu->init.features[0] & BIT(KVM_ARM_VCPU_PMU_V3)))
+		SKIP(return, "PMU not available");
+
+	test_pmu_irq(_metadata, self->vcpu, self->want, mp_state_reset);
 }
 
 TEST_F(past, cpu_on)

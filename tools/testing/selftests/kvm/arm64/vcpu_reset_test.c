@@ -21,6 +21,9 @@
 #define PTIMER_PPI		30
 #define SGI			5
 
+/* Supervisor mode, with SError, IRQ and FIQ masked. */
+#define PSTATE_AA32_SVC		0x1d3
+
 #define NR_GPRS			31
 #define GPR(i)			ARM64_CORE_REG(regs.regs[i])
 
@@ -546,8 +549,16 @@ const struct vcpu_state_rule arch_not_dirtied[] = {
 	{}
 };
 
+/* The twin has the same value, whatever it is. */
 void arch_check_reset(struct kvm_vcpu *vcpu)
 {
+	u64 pstate = vcpu_get_reg(vcpu, ARM64_CORE_REG(regs.pstate));
+
+	if (vcpu->init.features[0] & BIT(KVM_ARM_VCPU_EL1_32BIT))
+		TEST_ASSERT_EQ(pstate, PSTATE_AA32_SVC);
+	else
+		TEST_ASSERT_EQ(pstate, PSR_MODE_EL1h | PSR_D_BIT | PSR_A_BIT |
+				       PSR_I_BIT | PSR_F_BIT);
 }
 
 bool arch_skip_exit(struct kvm_vcpu *vcpu)

@@ -51,6 +51,7 @@ enum {
 	/* For the architecture */
 	RESET_ARCH_FLAG		= 1 << 8,
 	RESET_ARCH_FLAG2	= 1 << 9,
+	RESET_ARCH_FLAG3	= 1 << 10,
 };
 
 struct reset_case {

@@ -840,15 +840,19 @@ static void run_test(const struct test *t, unsigned int nr, bool last)
 
 static void run_tests(void)
 {
-	bool bad_boot = bad_kernel();
+	bool bad_boot = bad_kernel(), no_kvm = access("/dev/kvm", F_OK);
 	unsigned int i, nr = 0;
 
-	verdict("1..%u\n", nr_tests + bad_boot);
+	verdict("1..%u\n", nr_tests + bad_boot + no_kvm);
 	if (bad_boot) {
 		quote_splats("boot");
 		verdict("not ok %u boot # kernel: %s\n", ++nr, first_splat());
 		clear_splats();
 	}
+	/* Tests skip then, which is not to be taken for success. */
+	if (no_kvm)
+		verdict("not ok %u kvm # there is no /dev/kvm, the console says why\n",
+			++nr);
 	for (i = 0; i < nr_tests; i++) {
 		const struct test *t = &tests[i];
 

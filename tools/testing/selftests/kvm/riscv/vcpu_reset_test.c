@@ -211,6 +211,22 @@ static unsigned long guest_counter_mask(void)
 	return ret.value < 64 ? (1ul << ret.value) - 1 : -1ul;
 }
 
+/* Without an event there is no such CSR, as KVM has nothing to read. */
+static bool guest_can_read_cycle(void)
+{
+	unsigned long ok = 0;
+
+	asm volatile("	la	t0, 1f\n"
+		     "	csrrw	t0, stvec, t0\n"
+		     "	csrr	t1, cycle\n"
+		     "	li	%0, 1\n"
+		     "	.balign	4\n"
+		     "1:	csrw	stvec, t0\n"
+		     : "+r" (ok) : : "t0", "t1", "memory");
+
+	return ok;
+}
+
 static void guest_start_counters(gpa_t snapshot_gpa)
 {
 	unsigned long mask = guest_counter_mask();
@@ -225,6 +241,7 @@ static void guest_start_counters(gpa_t snapshot_gpa)
 			SBI_PMU_CFG_FLAG_CLEAR_VALUE | SBI_PMU_CFG_FLAG_AUTO_START,
 			SBI_PMU_HW_CPU_CYCLES, 0, 0);
 	GUEST_ASSERT_EQ(ret.error, 0);
+	GUEST_ASSERT(guest_can_read_cycle());
 	ret = sbi_ecall(SBI_EXT_PMU, SBI_EXT_PMU_COUNTER_CFG_MATCH, 0, mask,
 			SBI_PMU_CFG_FLAG_CLEAR_VALUE | SBI_PMU_CFG_FLAG_AUTO_START,
 			SBI_PMU_EVENT_TYPE_FW << 16 | SBI_PMU_FW_SET_TIMER, 0, 0);
@@ -286,6 +303,7 @@ void arch_guest_second_life(void)
 		guest_fill_vector();
 
 	if (guest_has_pmu) {
+		GUEST_ASSERT(!guest_can_read_cycle());
 		mask = guest_counter_mask();
 		/* Not in use, i.e. there is nothing to configure again. */
 		ret = sbi_ecall(SBI_EXT_PMU, SBI_EXT_PMU_COUNTER_CFG_MATCH, 0, 1,

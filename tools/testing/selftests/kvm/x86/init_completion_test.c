@@ -17,7 +17,8 @@
  *  - If INIT and SIPI arrive only after it completed.
  *  - If the exit is from L2 and L1 intercepts INIT: the instruction completes in
  *    L2, before the nested VM-Exit.
- * Nor does a vCPU that was reset shut down because of an earlier triple fault.
+ * Nor does a vCPU that was reset shut down because of an earlier triple fault,
+ * or get an exception, an interrupt or an NMI of its former life.
  */
 #include <asm/kvm_para.h>
 #include <linux/bits.h>
@@ -611,6 +612,43 @@ TEST(triple_fault)
 
 	vcpu_events_get(ap, &events);
 	TEST_ASSERT(!events.triple_fault.pending, "Triple fault survives INIT");
+
+	get_init_regs(ap, 0, &want);
+	assert_ap_starts(ap, &want);
+
+	kvm_vm_free(vm);
+}
+
+TEST(pending_events)
+{
+	struct kvm_vcpu_events events;
+	struct kvm_vcpu *bsp, *ap;
+	struct kvm_regs want;
+	struct kvm_vm *vm;
+
+	vm = vm_create(2);
+	bsp = vm_vcpu_add(vm, 0, guest_bsp);
+	ap = vm_vcpu_add(vm, AP_VCPU_ID, guest_pio_in);
+	memcpy(addr_gpa2hva(vm, SIPI_GPA), sipi_code, sizeof(sipi_code));
+
+	vcpu_events_get(ap, &events);
+	events.exception.injected = 1;
+	events.exception.nr = UD_VECTOR;
+	events.interrupt.injected = 1;
+	events.interrupt.nr = 0x31;
+	events.nmi.injected = 1;
+	events.nmi.pending = 1;
+	vcpu_events_set(ap, &events);
+
+	send_from_bsp(bsp, APIC_DM_INIT);
+	send_from_bsp(bsp, APIC_DM_STARTUP);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
+
+	vcpu_events_get(ap, &events);
+	TEST_ASSERT_EQ(events.exception.injected, 0);
+	TEST_ASSERT_EQ(events.interrupt.injected, 0);
+	TEST_ASSERT_EQ(events.nmi.injected, 0);
+	TEST_ASSERT_EQ(events.nmi.pending, 0);
 
 	get_init_regs(ap, 0, &want);
 	assert_ap_starts(ap, &want);

@@ -317,6 +317,12 @@ static void check_started(struct kvm_vcpu *ap, u8 vector)
 /* Real mode at guest_start, with registers that a SIPI wouldn't set. */
 static void set_own_regs(struct kvm_vcpu *vcpu, u32 life)
 {
+	/* With breakpoints, none of which the code gets to. */
+	struct kvm_debugregs debugregs = {
+		.db = { life | DR0, life | DR1, life | DR2, life | DR3 },
+		.dr6 = 0xffff0ff1,
+		.dr7 = 0x455,
+	};
 	struct kvm_sregs sregs;
 	struct kvm_regs regs = {
 		.rax = life | EAX, .rbx = life | EBX, .rcx = life | ECX,
@@ -328,8 +334,12 @@ static void set_own_regs(struct kvm_vcpu *vcpu, u32 life)
 	vcpu_sregs_get(vcpu, &sregs);
 	sregs.cs.selector = SIPI_VECTOR << 8;
 	sregs.cs.base = SIPI_GPA(SIPI_VECTOR);
+	/* VMX leaves CR3 alone if an INIT doesn't turn paging off. */
+	if (kvm_cpu_has(X86_FEATURE_SVM))
+		sregs.cr3 = 0x5000;
 	vcpu_sregs_set(vcpu, &sregs);
 	vcpu_regs_set(vcpu, &regs);
+	vcpu_debugregs_set(vcpu, &debugregs);
 }
 
 static void check_own_view(const struct guest_view *view, u32 life)
@@ -628,6 +638,20 @@ TEST_F(init_sipi, refuse_init)
 	check_started(ap, SIPI_VECTOR);
 }
 
+/* KVM_RUN tells that there is nothing to run, and doesn't wait for INIT. */
+TEST_F(init_sipi, refuse_init_not_immediate)
+{
+	struct kvm_vcpu *ap = self->ap;
+
+	send_init(self->bsp, AP_ID);
+	run_to_init(ap);
+	discard(ap);
+	TEST_ASSERT(__vcpu_run(ap) == -1 && errno == EAGAIN,
+		    "Exit %u (%s), errno %d", ap->run->exit_reason,
+		    exit_reason_str(ap->run->exit_reason), errno);
+	check_state(ap, KVM_MP_STATE_UNINITIALIZED, false, -1);
+}
+
 TEST_F(init_sipi, refuse_sipi)
 {
 	struct kvm_vcpu *ap = self->ap;
@@ -762,6 +786,18 @@ TEST_F(init_sipi, init_bsp)
 	check_state(self->bsp, KVM_MP_STATE_RUNNABLE, false, -1);
 	vcpu_regs_get(self->bsp, &regs);
 	TEST_ASSERT_EQ(regs.rip, 0xfff0);
+}
+
+TEST_F(init_sipi, init_halted_bsp)
+{
+	struct kvm_vcpu *bsp = self->bsp;
+
+	vcpu_set_mp_state(bsp, KVM_MP_STATE_HALTED);
+	send_init(self->other, 0);
+	run_to_init(bsp);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(bsp), KVM_MP_STATE_HALTED);
+	vcpu_run_immediate_exit(bsp);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(bsp), KVM_MP_STATE_RUNNABLE);
 }
 
 TEST_F(init_sipi, refuse_init_bsp)
@@ -974,6 +1010,8 @@ TEST_F(init_sipi, enable_while_pending)
 	struct kvm_vm *vm;
 
 	vm = create_vm(&bsp, &ap, &other, false);
+	/* Accepts what is pending, and nothing that comes later. */
+	TEST_ASSERT_EQ(vcpu_get_mp_state(ap), KVM_MP_STATE_UNINITIALIZED);
 	send_init(bsp, AP_ID);
 	send_sipi(bsp, AP_ID, SIPI_VECTOR);
 	TEST_ASSERT(set_exits(vm, true), "Can't enable");

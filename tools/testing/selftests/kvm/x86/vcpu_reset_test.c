@@ -4,8 +4,13 @@
  */
 #include <asm/kvm_para.h>
 #include <asm/pvclock-abi.h>
+#include <fcntl.h>
 #include <linux/bits.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include "apic.h"
 #include "hyperv.h"
@@ -22,6 +27,9 @@
 /* Hypercalls are KVM's, not Xen's. */
 #define NO_XEN			RESET_ARCH_FLAG2
 
+/* A VM whose local APICs are KVM's, and nothing else, and without an IDT. */
+#define SPLIT_IRQCHIP		RESET_ARCH_FLAG3
+
 #define PIO_PORT		0x2000
 
 #define SMRAM_GPA		0x1000000
@@ -29,10 +37,20 @@
 #define RESET_VECTOR_SLOT	10
 #define RESET_VECTOR_PORT	0x42
 
+#define ABSENT_GPA		0x50000000
+#define ABSENT_SLOT		11
+
 #define MCG_STATUS_MCIP	BIT_ULL(2)
 
 #define RTC_IRQ			8
 #define RTC_VECTOR		0x62
+
+#define MSI_ADDRESS		0xfee00000u
+
+#define ASYNC_PF_VECTOR		0x53
+
+#define NR_IOAPIC_PINS		24
+#define LEVEL_VECTOR		0x64
 
 #define NR_PV_IPIS		2000
 #define PV_IPI_VECTOR		0x63
@@ -83,6 +101,7 @@ static struct kvm_vm *create_vm_without_irqchip(u64 nr_pages)
 	vm->arch.gdt = vm_alloc_page(vm);
 	vm->arch.tss = vm_alloc_page(vm);
 	vm->arch.idt = vm_alloc_page(vm);
+	sync_global_to_guest(vm, guest_tsc_khz);
 
 	return vm;
 }
@@ -114,10 +133,12 @@ struct kvm_vm *arch_vm_create(struct reset_env *env, u32 nr_vcpus)
 	bool has_apic = !(env->c->flags & NO_IRQCHIP);
 	struct kvm_vm *vm;
 
-	if (has_apic)
+	if (has_apic && !(env->c->flags & SPLIT_IRQCHIP))
 		vm = __vm_create(VM_SHAPE_DEFAULT, nr_vcpus, nr_pages);
 	else
 		vm = create_vm_without_irqchip(4096);
+	if (env->c->flags & SPLIT_IRQCHIP)
+		vm_enable_cap(vm, KVM_CAP_SPLIT_IRQCHIP, NR_IOAPIC_PINS);
 
 	vm_enable_cap(vm, KVM_CAP_EXCEPTION_PAYLOAD, 1);
 	vm_enable_cap(vm, KVM_CAP_X86_TRIPLE_FAULT_EVENT, 1);
@@ -310,7 +331,7 @@ static void guest_pv(gpa_t gpa)
 
 	wrmsr_safe(MSR_KVM_SYSTEM_TIME_NEW, gpa | 1);
 	wrmsr_safe(MSR_KVM_STEAL_TIME, (gpa + 0x40) | 1);
-	wrmsr_safe(MSR_KVM_ASYNC_PF_INT, 0x53);
+	wrmsr_safe(MSR_KVM_ASYNC_PF_INT, ASYNC_PF_VECTOR);
 	wrmsr_safe(MSR_KVM_ASYNC_PF_EN, (gpa + 0x80) | BIT(3) | 1);
 	wrmsr_safe(MSR_KVM_PV_EOI_EN, (gpa + 0xc0) | 1);
 	wrmsr_safe(MSR_KVM_POLL_CONTROL, 0);
@@ -380,13 +401,50 @@ void arch_guest_first_life(gva_t scratch_gva, gpa_t scratch_gpa)
 }
 
 /*
+ * Turned on without a vector, which makes KVM send an interrupt at once.  It is
+ * not to be that of the old life.
+ */
+static void guest_check_async_pf(void)
+{
+	wrmsr(MSR_KVM_ASYNC_PF_EN, (guest_pv_gpa + 0x80) | BIT(3) | 1);
+	GUEST_ASSERT_EQ(x2apic_read_reg(APIC_IRR + ASYNC_PF_VECTOR / 32 * 0x10) &
+			BIT(ASYNC_PF_VECTOR % 32), 0);
+	wrmsr(MSR_KVM_ASYNC_PF_EN, 0);
+}
+
+/* The timer of the old life was periodic, and its divisor was 1. */
+static void guest_check_timer(void)
+{
+	u64 start, count;
+
+	start = rdtsc();
+	x2apic_write_reg(APIC_TMICT, ~0u);
+	udelay(1000);
+	count = ~0u - x2apic_read_reg(APIC_TMCCT);
+	/* The divisor is 2, i.e. it counts at 500 MHz, give or take a half. */
+	GUEST_ASSERT(count * guest_tsc_khz <= (rdtsc() - start) * 750000);
+
+	/* It expires after 500 us, once. */
+	x2apic_write_reg(APIC_TMICT, 250000);
+	udelay(2000);
+	GUEST_ASSERT_EQ(x2apic_read_reg(APIC_TMCCT), 0);
+	x2apic_write_reg(APIC_TMICT, 0);
+}
+
+/*
  * The IDT has no handler for interrupts, any of them is reported as a failure.
  * Without an APIC of KVM's there is none but for NMIs, and no IDT either.
  */
 void arch_guest_second_life(void)
 {
 	struct pvclock_vcpu_time_info *clock;
-	u64 start;
+	u64 start, dr;
+
+	/* What KVM loads into the CPU is not always what an ioctl returns. */
+	asm volatile("mov %%dr0, %0" : "=r" (dr));
+	GUEST_ASSERT_EQ(dr, 0);
+	asm volatile("mov %%dr3, %0" : "=r" (dr));
+	GUEST_ASSERT_EQ(dr, 0);
 
 	if (!guest_has_apic)
 		return;
@@ -403,6 +461,9 @@ void arch_guest_second_life(void)
 	while (rdtsc() - start < guest_tsc_khz * 2ull)
 		cpu_relax();
 	asm volatile("cli" : : : "memory");
+
+	guest_check_timer();
+	guest_check_async_pf();
 
 	/* Nobody has paused this life. */
 	clock = (void *)guest_pv_gva;
@@ -459,6 +520,12 @@ static void guest_mmio_write_split(void)
 {
 	asm volatile("movq %%rax, (%0)"
 		     : : "r" (RESET_MMIO_GPA + PAGE_SIZE - 4), "a" (0));
+	GUEST_FAIL("The old life goes on");
+}
+
+static void guest_mmio_load_mmx(void)
+{
+	asm volatile("movq (%0), %%mm0" : : "r" (RESET_MMIO_GPA) : "memory");
 	GUEST_FAIL("The old life goes on");
 }
 
@@ -553,6 +620,31 @@ static void prepare_second_part(struct reset_env *env)
 {
 	prepare_answered_exit(env);
 	run_to_exit(env->vcpu, env->c->arg);
+}
+
+/* Answered, but the instruction faults before it takes the answer. */
+static void prepare_unread_answer(struct reset_env *env)
+{
+	struct kvm_vcpu_events events;
+	struct kvm_sregs sregs;
+
+	prepare_answered_exit(env);
+
+	vcpu_sregs_get(env->vcpu, &sregs);
+	sregs.cr0 |= X86_CR0_TS;
+	vcpu_sregs_set(env->vcpu, &sregs);
+	vcpu_run_immediate_exit(env->vcpu);
+
+	vcpu_events_get(env->vcpu, &events);
+	TEST_ASSERT_EQ(events.exception.nr, NM_VECTOR);
+}
+
+/* The answer isn't for the first load of the new life. */
+static void check_unread_answer(struct reset_env *env)
+{
+	boot(env, guest_mmio_load, 0);
+	run_to_exit(env->vcpu, KVM_EXIT_MMIO);
+	reset_vcpu(env->vcpu);
 }
 
 /* ---- Multiprocessing states ---------------------------------------------- */
@@ -661,6 +753,21 @@ static void prepare_mce(struct reset_env *env)
 	vcpu_ioctl(env->vcpu, KVM_X86_SET_MCE, &mce);
 }
 
+/* In memory of the old life, KVM keeps it up to date. */
+static void prepare_vapic(struct reset_env *env)
+{
+	struct kvm_vapic_addr vapic = { .vapic_addr = env->scratch_gpa + 0x200 };
+
+	prepare_ran(env);
+	vcpu_ioctl(env->vcpu, KVM_SET_VAPIC_ADDR, &vapic);
+}
+
+/* There are no machine checks unless userspace wants them. */
+static void check_mce(struct reset_env *env)
+{
+	TEST_ASSERT_EQ(vcpu_get_msr(env->helper, MSR_IA32_MC0_CTL), 0);
+}
+
 static void guest_send_ipi(u64 apic_id)
 {
 	x2apic_enable();
@@ -699,29 +806,54 @@ static void guest_write_msr(u64 msr)
 }
 
 /* Single-stepping is a reason to exit that comes first. */
-static void prepare_msr_request(struct reset_env *env)
+static void step_over_wrmsr(struct reset_env *env, u32 msr)
 {
 	struct kvm_guest_debug debug = {
 		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP,
 	};
 	struct kvm_regs regs;
-	u64 rip;
 	int i;
 
 	/* The emulator has the guest pass the instruction, and exits. */
-	boot(env, guest_write_msr, env->c->arg);
 	vcpu_guest_debug_set(env->vcpu, &debug);
-	for (i = 0; i < 100; i++) {
+	for (i = 0; i < 200; i++) {
 		vcpu_regs_get(env->vcpu, &regs);
-		rip = regs.rip;
 		run_to_exit(env->vcpu, KVM_EXIT_DEBUG);
-		if (!memcmp(addr_gva2hva(env->vm, rip), "\x0f\x30", 2))
+		if (!memcmp(addr_gva2hva(env->vm, regs.rip), "\x0f\x30", 2) &&
+		    (u32)regs.rcx == msr)
 			break;
 	}
-	TEST_ASSERT(i < 100, "There is no WRMSR within %d instructions", i);
+	TEST_ASSERT(i < 200, "There is no WRMSR within %d instructions", i);
 
 	memset(&debug, 0, sizeof(debug));
 	vcpu_guest_debug_set(env->vcpu, &debug);
+}
+
+static void prepare_msr_request(struct reset_env *env)
+{
+	boot(env, guest_write_msr, env->c->arg);
+	step_over_wrmsr(env, env->c->arg);
+}
+
+static void guest_write_tpr(void)
+{
+	x2apic_enable();
+	x2apic_write_reg(APIC_TASKPRI, 0x20);
+	x2apic_write_reg(APIC_TASKPRI, 0x20);
+	GUEST_FAIL("The old life goes on");
+}
+
+static void configure_tpr_reports(struct reset_env *env)
+{
+	struct kvm_tpr_access_ctl ctl = { .enabled = 1 };
+
+	vcpu_ioctl(env->vcpu, KVM_TPR_ACCESS_REPORTING, &ctl);
+}
+
+static void prepare_tpr_report(struct reset_env *env)
+{
+	boot(env, guest_write_tpr, 0);
+	step_over_wrmsr(env, APIC_BASE_MSR + (APIC_TASKPRI >> 4));
 }
 
 static void guest_sync(void)
@@ -733,6 +865,47 @@ static void check_no_request(struct reset_env *env)
 {
 	boot(env, guest_sync, 0);
 	run_to_exit(env->vcpu, KVM_EXIT_IO);
+	reset_vcpu(env->vcpu);
+}
+
+/* To look at HV_X64_MSR_TPR, as the comparison does, is an access as well. */
+static void check_no_tpr_report(struct reset_env *env)
+{
+	reset_vcpu(env->vcpu);
+	check_no_request(env);
+}
+
+static void prepare_hyperv_timer(struct reset_env *env)
+{
+	prepare_ran(env);
+	/* Periodic, to SINT2, and enabled: to be started by the next KVM_RUN. */
+	vcpu_set_msr(env->vcpu, HV_X64_MSR_STIMER0_CONFIG, 0x00020003);
+}
+
+static void guest_kick_cpu(u64 apic_id)
+{
+	GUEST_ASSERT_EQ(kvm_hypercall(KVM_HC_KICK_CPU, 0, apic_id, 0, 0), 0);
+	GUEST_SYNC(1);
+}
+
+static void prepare_kick(struct reset_env *env)
+{
+	prepare_ran(env);
+	start_helper(env, guest_kick_cpu);
+	run_to_sync(env->helper);
+}
+
+/* Nothing is left that ends HLT. */
+static void check_halted(struct reset_env *env)
+{
+	struct kvm_regs regs;
+
+	vcpu_set_mp_state(env->vcpu, KVM_MP_STATE_HALTED);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(env->vcpu), KVM_MP_STATE_HALTED);
+	run_interrupted(env->vcpu);
+	TEST_ASSERT_EQ(vcpu_get_mp_state(env->vcpu), KVM_MP_STATE_HALTED);
+	vcpu_regs_get(env->vcpu, &regs);
+	TEST_ASSERT_EQ(regs.rip, 0xfff0);
 	reset_vcpu(env->vcpu);
 }
 
@@ -789,6 +962,125 @@ static void check_rtc(struct reset_env *env)
 	reset_vcpu(env->vcpu);
 }
 
+static void require_xen_events(void)
+{
+	TEST_REQUIRE(kvm_check_cap(KVM_CAP_XEN_HVM) &
+		     KVM_XEN_HVM_CONFIG_EVTCHN_SEND);
+}
+
+static void configure_xen_event(struct reset_env *env)
+{
+	struct kvm_xen_hvm_attr attr = {
+		.type = KVM_XEN_ATTR_TYPE_SHARED_INFO,
+		.u.shared_info.gfn = vm_phy_page_alloc(env->vm, 0x100000, 0) >>
+				     PAGE_SHIFT,
+	};
+
+	vm_ioctl(env->vm, KVM_XEN_HVM_SET_ATTR, &attr);
+}
+
+/* KVM keeps it, because there is no vcpu_info to deliver it to. */
+static void prepare_xen_event(struct reset_env *env)
+{
+	struct kvm_irq_routing_xen_evtchn event = {
+		.port = 1,
+		.vcpu = env->vcpu->id,
+		.priority = KVM_IRQ_ROUTING_XEN_EVTCHN_PRIO_2LEVEL,
+	};
+
+	prepare_ran(env);
+	vm_ioctl(env->vm, KVM_XEN_HVM_EVTCHN_SEND, &event);
+}
+
+static int open_userfaultfd(void)
+{
+	return syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+}
+
+static void require_userfaultfd(void)
+{
+	int fd = open_userfaultfd();
+
+	TEST_REQUIRE(fd >= 0);
+	close(fd);
+}
+
+/* A page that is there when userspace says so. */
+static void configure_absent_page(struct reset_env *env)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = {
+		.range.len = PAGE_SIZE,
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	vm_userspace_mem_region_add(env->vm, VM_MEM_SRC_ANONYMOUS, ABSENT_GPA,
+				    ABSENT_SLOT, 1, 0);
+	virt_map(env->vm, ABSENT_GPA, ABSENT_GPA, 1);
+
+	reg.range.start = (u64)addr_gpa2hva(env->vm, ABSENT_GPA);
+	env->dev_fd = open_userfaultfd();
+	TEST_ASSERT(!ioctl(env->dev_fd, UFFDIO_API, &api),
+		    "UFFDIO_API: errno %d", errno);
+	TEST_ASSERT(!ioctl(env->dev_fd, UFFDIO_REGISTER, &reg),
+		    "UFFDIO_REGISTER: errno %d", errno);
+}
+
+static void populate_absent_page(struct reset_env *env)
+{
+	struct uffdio_zeropage zero = {
+		.range.start = (u64)addr_gpa2hva(env->vm, ABSENT_GPA),
+		.range.len = PAGE_SIZE,
+	};
+
+	TEST_ASSERT(!ioctl(env->dev_fd, UFFDIO_ZEROPAGE, &zero),
+		    "UFFDIO_ZEROPAGE: errno %d", errno);
+}
+
+/* Without interrupts there would be no use in not waiting in KVM. */
+static void guest_read_absent_page(void)
+{
+	sti_nop();
+	READ_ONCE(*(u64 *)ABSENT_GPA);
+	cli();
+	GUEST_SYNC(1);
+}
+
+/* The vCPU is halted, and it's a worker that waits for the page. */
+static void wait_for_absent_page(struct reset_env *env)
+{
+	struct uffd_msg msg;
+	int i;
+
+	boot(env, guest_read_absent_page, 0);
+	for (i = 0; i < 100; i++) {
+		run_interrupted(env->vcpu);
+		if (read(env->dev_fd, &msg, sizeof(msg)) == sizeof(msg))
+			break;
+	}
+	TEST_ASSERT(i < 100, "Nobody asks for the page");
+}
+
+/* The page is there now, which the vCPU is yet to be told. */
+static void prepare_absent_page(struct reset_env *env)
+{
+	wait_for_absent_page(env);
+	populate_absent_page(env);
+}
+
+/* Nobody tells the new life, which may have to wait for the same page. */
+static void check_absent_page(struct reset_env *env)
+{
+	check_halted(env);
+
+	TEST_ASSERT(!madvise(addr_gpa2hva(env->vm, ABSENT_GPA), PAGE_SIZE,
+			     MADV_DONTNEED), "madvise(): errno %d", errno);
+	wait_for_absent_page(env);
+	populate_absent_page(env);
+	run_to_sync(env->vcpu);
+	reset_vcpu(env->vcpu);
+}
+
 /* Clocks go on in any case, but not from what the old life has made of them. */
 static void prepare_clocks(struct reset_env *env)
 {
@@ -801,12 +1093,80 @@ static void prepare_clocks(struct reset_env *env)
 	vcpu_set_msr(env->helper, MSR_IA32_TSC, 1);
 }
 
+/* The times of Xen's runstates add up to how long the vCPU has been there. */
+static void check_runstate(struct kvm_vcpu *vcpu)
+{
+	struct kvm_xen_vcpu_attr attr = {
+		.type = KVM_XEN_VCPU_ATTR_TYPE_RUNSTATE_CURRENT,
+		.u.runstate.state = 2,
+	};
+
+	if (__vcpu_ioctl(vcpu, KVM_XEN_VCPU_SET_ATTR, &attr))
+		return;
+
+	attr.type = KVM_XEN_VCPU_ATTR_TYPE_RUNSTATE_DATA;
+	vcpu_ioctl(vcpu, KVM_XEN_VCPU_GET_ATTR, &attr);
+	TEST_ASSERT_EQ(attr.u.runstate.state_entry_time,
+		       attr.u.runstate.time_running +
+		       attr.u.runstate.time_runnable +
+		       attr.u.runstate.time_blocked +
+		       attr.u.runstate.time_offline);
+}
+
 static void check_clocks(struct reset_env *env)
 {
 	TEST_ASSERT(vcpu_get_msr(env->vcpu, HV_X64_MSR_VP_RUNTIME) < BIT_ULL(50),
 		    "HV_X64_MSR_VP_RUNTIME goes on from the old life");
 	TEST_ASSERT(vcpu_get_msr(env->vcpu, MSR_IA32_TSC) < BIT_ULL(55),
 		    "The TSC goes on from the old life");
+	check_runstate(env->vcpu);
+}
+
+static void guest_steal_time(gpa_t gpa)
+{
+	wrmsr(MSR_KVM_STEAL_TIME, gpa | 1);
+	GUEST_SYNC(1);
+}
+
+static void *busy_thread(void *arg)
+{
+	while (!READ_ONCE(*(bool *)arg))
+		;
+
+	return NULL;
+}
+
+/* KVM reports what the thread has waited for a CPU since the last report. */
+static void prepare_steal_time(struct reset_env *env)
+{
+	long run_delay = get_run_delay();
+	bool stop = false;
+	pthread_t thread;
+
+	pin_self_to_any_cpu();
+	pthread_create(&thread, NULL, busy_thread, &stop);
+	while (get_run_delay() - run_delay < 100 * (long)MIN_RUN_DELAY_NS)
+		sched_yield();
+	WRITE_ONCE(stop, true);
+	pthread_join(thread, NULL);
+
+	boot(env, guest_steal_time, env->scratch_gpa);
+	run_to_sync(env->vcpu);
+}
+
+/* The first report of a vCPU has all of it. */
+static void check_steal_time(struct reset_env *env)
+{
+	struct kvm_steal_time *st = addr_gpa2hva(env->vm, env->scratch_gpa);
+	u64 run_delay = get_run_delay();
+
+	memset(st, 0, sizeof(*st));
+	boot(env, guest_steal_time, env->scratch_gpa);
+	run_to_sync(env->vcpu);
+	TEST_ASSERT(st->steal >= run_delay,
+		    "Steal time goes on from the old life: %llu of %lu ns",
+		    st->steal, (unsigned long)run_delay);
+	reset_vcpu(env->vcpu);
 }
 
 /* ---- Modes --------------------------------------------------------------- */
@@ -982,6 +1342,89 @@ static void prepare_interrupt(struct reset_env *env)
 	vcpu_ioctl(env->vcpu, KVM_INTERRUPT, &irq);
 }
 
+/* There is room for one interrupt of the PIC, which is userspace's. */
+static void prepare_extint(struct reset_env *env)
+{
+	struct kvm_interrupt irq = { .irq = 0x44 };
+
+	boot(env, guest_sync, 0);
+	run_to_sync(env->vcpu);
+	vcpu_ioctl(env->vcpu, KVM_INTERRUPT, &irq);
+}
+
+static void check_extint(struct reset_env *env)
+{
+	struct kvm_interrupt irq = { .irq = 0x45 };
+
+	vcpu_ioctl(env->vcpu, KVM_INTERRUPT, &irq);
+	reset_vcpu(env->vcpu);
+}
+
+/* The EOI of a level-triggered interrupt is for userspace's I/O APIC. */
+static void configure_level_irq(struct reset_env *env)
+{
+	struct kvm_irq_routing *routing = kvm_gsi_routing_create();
+	struct kvm_irq_routing_entry *entry = &routing->entries[0];
+
+	entry->type = KVM_IRQ_ROUTING_MSI;
+	entry->u.msi.address_lo = MSI_ADDRESS | env->vcpu->id << 12;
+	entry->u.msi.data = BIT(15) | BIT(14) | LEVEL_VECTOR;
+	routing->nr = 1;
+	kvm_gsi_routing_write(env->vm, routing);
+}
+
+static void guest_eoi(void)
+{
+	x2apic_enable();
+	GUEST_SYNC(1);
+	x2apic_write_reg(APIC_EOI, 0);
+	GUEST_FAIL("The old life goes on");
+}
+
+static void prepare_eoi(struct reset_env *env)
+{
+	struct kvm_lapic_state lapic;
+	u32 *isr;
+
+	boot(env, guest_eoi, 0);
+	run_to_sync(env->vcpu);
+
+	vcpu_ioctl(env->vcpu, KVM_GET_LAPIC, &lapic);
+	isr = (u32 *)&lapic.regs[APIC_ISR + LEVEL_VECTOR / 32 * 0x10];
+	*isr |= BIT(LEVEL_VECTOR % 32);
+	vcpu_ioctl(env->vcpu, KVM_SET_LAPIC, &lapic);
+
+	step_over_wrmsr(env, APIC_BASE_MSR + (APIC_EOI >> 4));
+}
+
+/* To whoever has the logical ID of the old life. */
+static int send_logical_nmi(struct reset_env *env)
+{
+	struct kvm_msi msi = {
+		.address_lo = MSI_ADDRESS | BIT(2) |
+			      BIT(env->vcpu->id) << 12,
+		.data = APIC_DM_NMI,
+	};
+
+	return __vm_ioctl(env->vm, KVM_SIGNAL_MSI, &msi);
+}
+
+static void prepare_logical_id(struct reset_env *env)
+{
+	prepare_ran(env);
+	TEST_ASSERT(send_logical_nmi(env) > 0, "The vCPU has no logical ID");
+}
+
+static void check_logical_id(struct reset_env *env)
+{
+	struct kvm_vcpu_events events;
+
+	TEST_ASSERT(send_logical_nmi(env) <= 0,
+		    "The logical ID of the old life is still valid");
+	vcpu_events_get(env->vcpu, &events);
+	TEST_ASSERT(!events.nmi.pending, "An NMI for the old life is pending");
+}
+
 static void guest_send_pv_ipis(u64 id)
 {
 	int i;
@@ -1022,6 +1465,21 @@ static void prepare_pv_ipis(struct reset_env *env)
 	pthread_create(&thread, NULL, pv_ipi_thread, env->helper);
 	while (pthread_tryjoin_np(thread, NULL))
 		reset_vcpu(env->vcpu);
+}
+
+/* MISC_ENABLE shows in CPUID, and nothing else changes that does. */
+static void configure_mwait(struct reset_env *env)
+{
+	vm_enable_cap(env->vm, KVM_CAP_DISABLE_QUIRKS2,
+		      KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT);
+}
+
+static void prepare_mwait(struct reset_env *env)
+{
+	vcpu_set_msr(env->vcpu, MSR_IA32_MISC_ENABLE,
+		     MISC_ENABLE_RESET_VALUE | MSR_IA32_MISC_ENABLE_MWAIT);
+	TEST_ASSERT(vcpu_cpuid_has(env->vcpu, X86_FEATURE_MWAIT),
+		    "MISC_ENABLE does not show in CPUID");
 }
 
 /* KVM_RUN takes it from there. */
@@ -1071,6 +1529,10 @@ const struct reset_case arch_cases[] = {
 	{ .name = "open exit: second half of split MMIO",
 	  .configure = configure_mmio, .prepare = prepare_second_part,
 	  .guest_code = guest_mmio_write_split, .arg = KVM_EXIT_MMIO },
+	{ .name = "answer to MMIO that is not read",
+	  .configure = configure_mmio, .prepare = prepare_unread_answer,
+	  .check = check_unread_answer, .guest_code = guest_mmio_load_mmx,
+	  .arg = KVM_EXIT_MMIO },
 	OPEN_EXIT("RDMSR", guest_rdmsr, KVM_EXIT_X86_RDMSR, configure_msr_exit),
 	OPEN_EXIT("WRMSR", guest_wrmsr, KVM_EXIT_X86_WRMSR, configure_msr_exit),
 	{ .name = "open exit: KVM hypercall", .flags = NO_XEN,
@@ -1085,18 +1547,37 @@ const struct reset_case arch_cases[] = {
 	{ .name = "pending exception", .prepare = prepare_exception },
 	{ .name = "pending triple fault", .prepare = prepare_triple_fault },
 	{ .name = "pending machine check", .prepare = prepare_mce,
-	  .flags = RESET_DIRTY },
+	  .check = check_mce, .flags = RESET_DIRTY },
 	{ .name = "pending IPI and NMI", .prepare = prepare_ipi },
+	{ .name = "TPR in memory", .prepare = prepare_vapic },
 	{ .name = "pending requests", .prepare = prepare_requests },
 	{ .name = "pending Hyper-V crash", .prepare = prepare_msr_request,
 	  .arg = HV_X64_MSR_CRASH_CTL, .check = check_no_request },
 	{ .name = "pending Hyper-V exit", .prepare = prepare_msr_request,
 	  .arg = HV_X64_MSR_SCONTROL, .check = check_no_request },
+	{ .name = "pending TPR report", .configure = configure_tpr_reports,
+	  .prepare = prepare_tpr_report, .check = check_no_tpr_report },
+	{ .name = "pending Hyper-V timer", .prepare = prepare_hyperv_timer,
+	  .check = check_halted },
+	{ .name = "pending kick", .prepare = prepare_kick,
+	  .check = check_halted, .flags = NO_XEN },
 	{ .name = "pending RTC interrupt", .configure = configure_rtc,
 	  .prepare = prepare_rtc, .check = check_rtc },
+	{ .name = "logical APIC ID", .prepare = prepare_logical_id,
+	  .check = check_logical_id },
+	{ .name = "pending Xen event", .require = require_xen_events,
+	  .configure = configure_xen_event, .prepare = prepare_xen_event,
+	  .check = check_halted },
+	{ .name = "asynchronous page fault", .require = require_userfaultfd,
+	  .configure = configure_absent_page, .prepare = prepare_absent_page,
+	  .check = check_absent_page },
 	{ .name = "PV IPIs of another vCPU", .prepare = prepare_pv_ipis,
 	  .flags = NO_XEN },
+	{ .name = "CPUID", .configure = configure_mwait,
+	  .prepare = prepare_mwait },
 	{ .name = "clocks", .prepare = prepare_clocks, .check = check_clocks },
+	{ .name = "steal time", .prepare = prepare_steal_time,
+	  .check = check_steal_time, .flags = NO_XEN },
 	{ .name = "SMM", .configure = configure_smm, .prepare = prepare_smm,
 	  .flags = RESET_DIRTY },
 	{ .name = "SMM, boot vCPU", .configure = configure_smm,
@@ -1118,6 +1599,12 @@ const struct reset_case arch_cases[] = {
 	  .flags = NO_IRQCHIP },
 	{ .name = "userspace APIC, pending interrupt",
 	  .prepare = prepare_interrupt, .flags = NO_IRQCHIP },
+	{ .name = "userspace PIC, pending interrupt",
+	  .prepare = prepare_extint, .check = check_extint,
+	  .flags = SPLIT_IRQCHIP },
+	{ .name = "userspace I/O APIC, pending EOI",
+	  .configure = configure_level_irq, .prepare = prepare_eoi,
+	  .check = check_no_request, .flags = SPLIT_IRQCHIP },
 	{}
 };
 
@@ -1304,8 +1791,9 @@ void arch_check_reset(struct kvm_vcpu *vcpu)
 /* Hyper-V's SynIC tells userspace about its pages. */
 bool arch_skip_exit(struct kvm_vcpu *vcpu)
 {
-	return vcpu->run->exit_reason == KVM_EXIT_HYPERV &&
-	       vcpu->run->hyperv.type == KVM_EXIT_HYPERV_SYNIC;
+	return vcpu->run->exit_reason == KVM_EXIT_TPR_ACCESS ||
+	       (vcpu->run->exit_reason == KVM_EXIT_HYPERV &&
+		vcpu->run->hyperv.type == KVM_EXIT_HYPERV_SYNIC);
 }
 
 struct kvm_vcpu *arch_helper_create(struct reset_env *env, u32 id)
