@@ -93,7 +93,7 @@ SUFFIX := $(addprefix -,$(filter-out vmx,$(PROFILE)))$(if $(LLVM),-clang)
 RUNNER := tools/testing/selftests/kvm/qemu
 
 export BUILD CACHE TREE KERNEL ARCH ON VARIANT PROFILE TESTS NR_CPUS MEMORY TIMEOUT_SCALE
-export ONLY QUICK SIDES SKIP LANES BOOT_TIMEOUT BUSYBOX QEMU BRANCH VERSION SINCE FORCE SETUP V LLVM JOBS SUFFIX RUNNER
+export ONLY QUICK EXPLAINED SIDES SKIP LANES BOOT_TIMEOUT BUSYBOX QEMU BRANCH VERSION SINCE FORCE SETUP V LLVM JOBS SUFFIX RUNNER
 export USE_CCACHE := $(CCACHE)
 
 # kbuild takes no path with spaces; only the build directory must be without.
@@ -221,7 +221,7 @@ help: ## this text
 	@printf '  %-14s %-24s %s\n' $(foreach v,$(help_vars),'$(v)' '$($(v))' $(help_$(v)))
 	@printf '\nmake itself exits with 0 or 2; %s has the status that README.md lists.\n' '$(BUILD)/status'
 
-help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS SKIP SIDES LANES CHECKERS RANGE ONLY QUICK ON VARIANT QEMU NR_CPUS MEMORY TIMEOUT_SCALE \
+help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS SKIP SIDES LANES CHECKERS RANGE ONLY QUICK EXPLAINED ON VARIANT QEMU NR_CPUS MEMORY TIMEOUT_SCALE \
 	BOOT_TIMEOUT KERNEL BUILD CACHE BRANCH VERSION SINCE FORCE BUSYBOX SETUP V
 help_ARCH          := 'of riscv arm64 x86'
 help_PROFILE       := 'debug, rt, vmx (x86 on kvm_intel in Bochs) or empty'
@@ -236,6 +236,7 @@ help_RANGE         := 'commits for make commits; empty: all'
 help_SIDES         := 'of base series, for make table: series keeps the results of the base; empty: both'
 help_ONLY          := 'regex on ARCH FILE:FUNCTION: STATEMENT for make mutants; empty: all'
 help_QUICK         := '1: make mutants leaves out what takes long'
+help_EXPLAINED     := '1: make mutants also tries what has an explanation'
 help_ON            := 'series, or base: the same tests on the unmodified kernel'
 help_VARIANT       := 'arm64: vhe nvhe nested; riscv: aia emulated noaia; x86: default shadow; empty: the first'
 help_QEMU          := 'its binary; empty: qemu-system-* of that ARCH'

@@ -17,7 +17,7 @@ What only runs at boot (__init) is left alone, and so are locks and declarations
 A mutant is tried with the tests that execute the statement, until one fails:
 "killed".  One that no test fails for is a survivor, which either has no effect
 that a test can see, and then mutants/explained says why, or shows that a test
-is missing.
+is missing.  What is explained is only tried again with EXPLAINED=1.
 
 mutants/ARCH.spec has "tests NAME...", "cmdline WORD...", "cpus N", "until TEST CASE", i.e.
 what is behind that case of the test takes long, and is only tried on survivors
@@ -552,8 +552,9 @@ class Lane:
 
         def is_explained(m):
             return any(re.search(rx, f'{arch} {m.key}') for rx, _ in explained)
-        todo = [m for m in self.of(arch) if m.key not in known or
-                (known[m.key][0] == 'quick' and not is_explained(m))]
+        again = os.environ.get('EXPLAINED') == '1'
+        todo = [m for m in self.of(arch) if (m.key not in known and (again or not is_explained(m))) or
+                (m.key in known and known[m.key][0] == 'quick' and not is_explained(m))]
         self.count, self.total = 0, len(todo)
         print(f'{arch}: {len(self.of(arch))} mutants, {len(todo)} to run', flush=True)
         if not todo:
@@ -594,14 +595,14 @@ class Lane:
                 count['killed'] += 1
                 continue
             reason = next((r for rx, r in explained if re.search(rx, f'{arch} {m.key}')), None)
-            kind = 'not run' if verdict == 'not run' else 'explained' if reason else 'unexplained'
+            kind = 'explained' if reason else 'not run' if verdict == 'not run' else 'unexplained'
             count[kind] += 1
             if kind != 'explained' or os.environ.get('V') == '1':
                 print(f'  {arch}: {verdict}: {m.path}:{m.line}: {m.func}: {m.text}' +
                       (f'\n      {reason}' if reason else ''))
             bad += kind != 'explained'
         print(f'{arch}: {sum(count.values())} mutants, {count["killed"]} killed, '
-              f'{count["explained"]} survived and explained, {count["unexplained"]} survived and not explained' +
+              f'{count["explained"]} explained, {count["unexplained"]} survived and not explained' +
               (f', {count["not run"]} not run' if count['not run'] else ''), flush=True)
         return bad
 

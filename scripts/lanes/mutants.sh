@@ -9,7 +9,8 @@
 # What is known about a statement is remembered in build/mutants-log, by the
 # content of the kernel and of the tests, and not run again unless FORCE=1: an
 # interrupted run goes on where it stopped. ONLY=REGEX is for a part of it, QUICK=1
-# leaves out what takes long, V=1 shows the explained ones as well.
+# leaves out what takes long, EXPLAINED=1 tries what is explained as well, V=1
+# shows it.
 #
 #	mutants.sh		build, run and report
 #	mutants.sh list		the statements, and what is known about them
