@@ -29,6 +29,8 @@
  * state that KVM_ARM_VCPU_INIT asked for, and keeps the SVE vector lengths.  It
  * refuses a vCPU that is yet to be initialized.
  */
+#include <pthread.h>
+
 #include <linux/bits.h>
 #include <linux/psci.h>
 #include <asm/cputype.h>
@@ -44,6 +46,8 @@
 #define REPORT_GPA	0x40010000
 
 #define PMU_PPI		23
+#define VTIMER_PPI	27
+#define PTIMER_PPI	30
 
 #define CONTEXT_ID	0xdeadc0deul
 #define OLD_LIFE	0x01d1ul
@@ -96,6 +100,8 @@ GUEST_LABEL(guest_isr);
 GUEST_CODE(guest_isr, "mrs	x3, isr_el1");
 GUEST_LABEL(guest_hvc);
 GUEST_CODE(guest_hvc, "hvc	#0");
+GUEST_LABEL(guest_smc);
+GUEST_CODE(guest_smc, "smc	#0");
 
 /* The code of the new life, entered at the first of the marks. */
 #define NEW_ENTRY	(guest_hvc + INSN_SIZE)
@@ -256,14 +262,13 @@ static void check_pc(struct __test_metadata *_metadata,
 	}
 }
 
-/* Run up to the report: nothing skipped on the way, registers as they were. */
-static void run_to_report(struct __test_metadata *_metadata,
-			  struct kvm_vcpu *vcpu, const unsigned long *want)
+/* The report: nothing skipped on the way, registers as they were. */
+static void check_report(struct __test_metadata *_metadata,
+			 struct kvm_vcpu *vcpu, const unsigned long *want)
 {
 	struct kvm_run *run = vcpu->run;
 	unsigned long marks;
 
-	vcpu_run(vcpu);
 	ASSERT_EQ(KVM_EXIT_MMIO, run->exit_reason);
 	ASSERT_EQ(REPORT_GPA, run->mmio.phys_addr);
 
@@ -273,6 +278,13 @@ static void run_to_report(struct __test_metadata *_metadata,
 	}
 
 	check_gprs(_metadata, vcpu, want);
+}
+
+static void run_to_report(struct __test_metadata *_metadata,
+			  struct kvm_vcpu *vcpu, const unsigned long *want)
+{
+	vcpu_run(vcpu);
+	check_report(_metadata, vcpu, want);
 }
 
 /* Run up to the exit, and leave it open. */
@@ -615,6 +627,24 @@ TEST_F(queued_reset, reset_request_power_off)
 	run_to_report(_metadata, vcpu, self->want);
 }
 
+/* As of the last KVM_ARM_VCPU_INIT, whatever the one before has asked for. */
+TEST_F(queued_reset, reset_request_power_on)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+	struct kvm_vcpu_init init = vcpu->init;
+
+	init.features[0] |= BIT(KVM_ARM_VCPU_POWER_OFF);
+	vcpu_ioctl(vcpu, KVM_ARM_VCPU_INIT, &init);
+	EXPECT_EQ(KVM_MP_STATE_STOPPED, vcpu_get_mp_state(vcpu));
+
+	vcpu_reset(vcpu);
+	ASSERT_EQ(KVM_MP_STATE_RUNNABLE, vcpu_get_mp_state(vcpu));
+	request_reset(_metadata, vcpu);
+	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
+
+	run_to_report(_metadata, vcpu, self->want);
+}
+
 TEST_F(queued_reset, reset_request_suspended)
 {
 	struct kvm_vcpu *vcpu = self->vcpu;
@@ -650,6 +680,48 @@ TEST_F(queued_reset, inject_serror)
 
 	vcpu_events_get(vcpu, &events);
 	EXPECT_TRUE(events.exception.serror_pending);
+}
+
+static void *run_thread(void *vcpu)
+{
+	vcpu_run(vcpu);
+
+	return NULL;
+}
+
+/*
+ * Turn a vCPU on while its KVM_RUN waits for that.  KVM has yet to move the PC
+ * behind the SMC that has turned it off.
+ */
+TEST_F(queued_reset, cpu_off_smc)
+{
+	struct kvm_vcpu *caller = self->caller, *vcpu = self->vcpu;
+	unsigned long caller_want[NR_GPRS];
+	pthread_t thread;
+	u64 mpidr;
+	long ret;
+
+	vcpu_reset(vcpu);
+	mpidr = vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_MPIDR_EL1));
+	set_regs(vcpu, guest_smc, OLD_LIFE, self->want);
+	vcpu_args_set(vcpu, 1, (u64)PSCI_0_2_FN_CPU_OFF);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, run_thread, vcpu));
+
+	do {
+		vcpu_run_immediate_exit(caller);
+		set_regs(caller, guest_hvc, OLD_LIFE, caller_want);
+		vcpu_args_set(caller, 4, (u64)PSCI_0_2_FN64_CPU_ON,
+			      mpidr & MPIDR_HWID_BITMASK,
+			      (u64)guest_pc(vcpu, NEW_ENTRY), CONTEXT_ID);
+		vcpu_run(caller);
+		ret = vcpu_get_reg(caller, GPR(X0));
+	} while (ret == PSCI_RET_ALREADY_ON);
+	ASSERT_EQ(PSCI_RET_SUCCESS, ret);
+	pthread_join(thread, NULL);
+
+	memset(self->want, 0, sizeof(self->want));
+	self->want[X0] = CONTEXT_ID;
+	check_report(_metadata, vcpu, self->want);
 }
 
 /* Large enough for any register. */
@@ -811,10 +883,15 @@ static void check_no_past(struct __test_metadata *_metadata,
 #define GICR(offset)	{ KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, offset }
 #define ICC(reg)	{ KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS, (reg) >> 5 }
 
-static const struct gic_reg {
+struct gic_reg {
 	u32 group;
 	u32 attr;
-} gic_regs[] = {
+};
+
+static const struct gic_reg gicr_ispendr0 = GICR(0x10200);
+static const struct gic_reg gicr_isactiver0 = GICR(0x10300);
+
+static const struct gic_reg gic_regs[] = {
 	GICR(0x10080),		/* GICR_IGROUPR0 */
 	GICR(0x10100),		/* GICR_ISENABLER0 */
 	GICR(0x10180),		/* GICR_ICENABLER0 */
@@ -847,6 +924,13 @@ static u64 get_gic_reg(struct kvm_vcpu *vcpu, const struct gic_reg *reg)
 			    gic_attr(vcpu, reg), &val);
 
 	return val;
+}
+
+static void set_gic_reg(struct kvm_vcpu *vcpu, const struct gic_reg *reg,
+			u64 val)
+{
+	kvm_device_attr_set(vcpu->vm->arch.gic_fd, reg->group,
+			    gic_attr(vcpu, reg), &val);
 }
 
 static void dirty_gic(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu)
@@ -1011,6 +1095,76 @@ TEST_F(past, pmu_irq_reset_request)
 	test_pmu_irq(_metadata, self->vcpu, self->want, mp_state_reset);
 }
 
+/* Timers that are the host's take the state of their interrupts along. */
+static void test_timer_irqs(struct __test_metadata *_metadata,
+			    struct kvm_vcpu *vcpu, unsigned long *want,
+			    void (*reset)(struct kvm_vcpu *))
+{
+	u64 irqs = BIT(VTIMER_PPI) | BIT(PTIMER_PPI);
+
+	set_regs(vcpu, NEW_ENTRY, OLD_LIFE, want);
+	run_to_report(_metadata, vcpu, want);
+
+	/*
+	 * Whether they are active is up to the host, i.e. KVM ignores this.  It
+	 * doesn't for the physical timer if the host has no VHE.
+	 */
+	set_gic_reg(vcpu, &gicr_isactiver0, irqs);
+	irqs &= ~get_gic_reg(vcpu, &gicr_isactiver0);
+	ASSERT_TRUE(irqs & BIT(VTIMER_PPI));
+
+	set_gic_reg(vcpu, &gicr_ispendr0, irqs);
+	ASSERT_EQ(irqs, get_gic_reg(vcpu, &gicr_ispendr0));
+
+	reset(vcpu);
+	EXPECT_EQ(0, get_gic_reg(vcpu, &gicr_ispendr0));
+}
+
+TEST_F(past, timer_irqs_userspace_reset)
+{
+	if (!self->vm->arch.has_gic)
+		SKIP(return, "GICv3 not available");
+
+	test_timer_irqs(_metadata, self->vcpu, self->want, vcpu_reset);
+}
+
+TEST_F(past, timer_irqs_reset_request)
+{
+	if (!self->vm->arch.has_gic)
+		SKIP(return, "GICv3 not available");
+
+	test_timer_irqs(_metadata, self->vcpu, self->want, mp_state_reset);
+}
+
+/* What userspace does after it has dropped a queued reset, is not undone by it. */
+static void test_queued_irq(struct __test_metadata *_metadata,
+			    struct kvm_vcpu *vcpu,
+			    void (*reset)(struct kvm_vcpu *))
+{
+	reset(vcpu);
+	set_gic_reg(vcpu, &gicr_ispendr0, BIT(VTIMER_PPI));
+
+	/* Applies a queued reset. */
+	EXPECT_EQ(0, vcpu_get_reg(vcpu, ARM64_CORE_REG(regs.pc)));
+	EXPECT_EQ(BIT(VTIMER_PPI), get_gic_reg(vcpu, &gicr_ispendr0));
+}
+
+TEST_F(queued_reset, userspace_reset_irq)
+{
+	if (!self->vm->arch.has_gic)
+		SKIP(return, "GICv3 not available");
+
+	test_queued_irq(_metadata, self->vcpu, vcpu_reset);
+}
+
+TEST_F(queued_reset, reset_request_irq)
+{
+	if (!self->vm->arch.has_gic)
+		SKIP(return, "GICv3 not available");
+
+	test_queued_irq(_metadata, self->vcpu, mp_state_reset);
+}
+
 TEST_F(past, cpu_on)
 {
 	make_past(_metadata, self->vcpu, self->list, self->want);
@@ -1099,6 +1253,31 @@ TEST(reset_request_sve_vls)
 		TH_LOG("Vector lengths are 0x%lx", got[0]);
 	}
 
+	kvm_vm_free(vm);
+}
+
+/* ID registers belong to the VM, another vCPU does not set them back. */
+TEST(new_vcpu_id_regs)
+{
+	u64 id = KVM_ARM64_SYS_REG(SYS_ID_AA64ISAR0_EL1), val;
+	struct kvm_vcpu_init init;
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+
+	vm = vm_create(2);
+	kvm_get_default_vcpu_target(vm, &init);
+	vcpu = add_vcpu(vm, 0, &init);
+
+	val = vcpu_get_reg(vcpu, id);
+	if (!(val & ID_AA64ISAR0_EL1_AES_MASK))
+		SKIP(goto out, "AES not available");
+
+	val &= ~ID_AA64ISAR0_EL1_AES_MASK;
+	vcpu_set_reg(vcpu, id, val);
+
+	add_vcpu(vm, 1, &init);
+	EXPECT_EQ(val, vcpu_get_reg(vcpu, id));
+out:
 	kvm_vm_free(vm);
 }
 

@@ -459,6 +459,23 @@ static void prepare_singlestep(struct reset_env *env)
 	run_to_exit(env->vcpu, KVM_EXIT_DEBUG);
 }
 
+static void configure_singlestep_mmio(struct reset_env *env)
+{
+	configure_mmio(env);
+	configure_singlestep(env);
+}
+
+/* The load has been completed, and the debugger is yet to be told. */
+static void prepare_singlestep_mmio(struct reset_env *env)
+{
+	boot(env, guest_mmio_load, 0);
+	do {
+		vcpu_run(env->vcpu);
+	} while (env->vcpu->run->exit_reason == KVM_EXIT_DEBUG);
+	TEST_ASSERT_KVM_EXIT_REASON(env->vcpu, KVM_EXIT_MMIO);
+	vcpu_run_immediate_exit(env->vcpu);
+}
+
 /* The debugger is userspace's and stays attached. */
 static void resume_singlestep(struct reset_env *env)
 {
@@ -519,6 +536,8 @@ const struct reset_case arch_cases[] = {
 	{ .name = "pending abort", .prepare = prepare_abort },
 	{ .name = "single-step", .configure = configure_singlestep,
 	  .prepare = prepare_singlestep, .resume = resume_singlestep },
+	{ .name = "single-step, MMIO load", .configure = configure_singlestep_mmio,
+	  .prepare = prepare_singlestep_mmio, .resume = resume_singlestep },
 	{ .name = "32-bit EL1, created", .require = require_el1_32bit,
 	  .flags = EL1_32BIT | RESET_NEVER_RUN },
 	{ .name = "32-bit EL1, dirty 0", .require = require_el1_32bit,
