@@ -216,7 +216,7 @@ check_docs()
 		side=series
 		[ "$t" = "$TREE" ] || side=base
 		rm -rf "$BUILD/htmldocs-$side"
-		env -u MAKEFLAGS -u MAKELEVEL make -s -C "$t" O="$BUILD/htmldocs-$side" \
+		env -u MAKEFLAGS -u MAKELEVEL -u ARCH make -s -C "$t" O="$BUILD/htmldocs-$side" \
 			SPHINXDIRS=virt/kvm htmldocs </dev/null >"$OUT/docs.log" 2>&1 ||
 			DIE_STATUS=3 die "htmldocs fails in $t" "see $OUT/docs.log"
 		grep -E 'WARNING|ERROR' "$OUT/docs.log" | sed -e "s,$t/,,g" -e 's,^\.\./,,' >"$OUT/docs.$side" || :
