@@ -1437,20 +1437,7 @@ static void guest_send_pv_ipis(u64 id)
 
 static void *pv_ipi_thread(void *arg)
 {
-	struct kvm_vcpu *vcpu = arg;
-	struct ucall uc;
-
-	vcpu_run(vcpu);
-	switch (get_ucall(vcpu, &uc)) {
-	case UCALL_DONE:
-		break;
-	case UCALL_ABORT:
-		REPORT_GUEST_ASSERT(uc);
-	default:
-		TEST_FAIL("Unexpected ucall: %lu, exit reason: %u (%s)", uc.cmd,
-			  vcpu->run->exit_reason,
-			  exit_reason_str(vcpu->run->exit_reason));
-	}
+	run_to_done(arg);
 
 	return NULL;
 }
