@@ -45,6 +45,9 @@
 #define RTC_IRQ			8
 #define RTC_VECTOR		0x62
 
+#define SPARE_GPA		0x51000000
+#define SPARE_SLOT		12
+
 #define MSI_ADDRESS		0xfee00000u
 
 #define ASYNC_PF_VECTOR		0x53
@@ -278,6 +281,17 @@ void arch_remap(struct reset_env *env, gva_t gva, gpa_t gpa)
 	u64 *pte = vm_get_pte(env->vm, gva);
 
 	*pte = (*pte & ~GENMASK_ULL(51, 12)) | gpa;
+
+	/*
+	 * With shadow paging, KVM doesn't get to know that userspace writes to
+	 * the guest's page tables, whichever vCPU uses them.  Have it forget all
+	 * that it knows about memory.
+	 */
+	if (!kvm_is_tdp_enabled()) {
+		vm_userspace_mem_region_add(env->vm, VM_MEM_SRC_ANONYMOUS,
+					    SPARE_GPA, SPARE_SLOT, 1, 0);
+		vm_mem_region_delete(env->vm, SPARE_SLOT);
+	}
 }
 
 void arch_copy_vcpu(struct kvm_vcpu *from, struct kvm_vcpu *to)
