@@ -206,7 +206,7 @@ clean: ## remove what was built; the tree and results stay
 	+@scripts/locked.sh $(MAKE) _clean
 _clean:
 	@rm -rf '$(BUILD)'/{riscv,arm64,x86}* '$(BUILD)'/{linux,base}/out-* '$(BUILD)'/{commits,mutants}{,-riscv,-arm64,-x86} \
-		'$(BUILD)'/violations{,-debug,-rt} '$(BUILD)'/htmldocs-{base,series} \
+		'$(BUILD)'/violations{,-debug,-rt,-vmx} '$(BUILD)'/htmldocs-{base,series} \
 		'$(BUILD)'/{others,checkers,bench,log,kconfig,mbox}
 	@[ ! -e '$(TREE)/.git' ] || git -C '$(TREE)' worktree prune
 distclean: ## remove build/ and .config; the cache stays

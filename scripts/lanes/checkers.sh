@@ -92,7 +92,7 @@ kbuild()
 		"make build ARCH=$arch$([ "$tree" = "$TREE" ] || echo ' ON=base')"
 	cross=$(cross_of "$arch")
 	[ "${USE_CCACHE:-n}" = n ] || set -- CC="ccache ${cross}gcc" "$@"
-	env -u MAKEFLAGS -u MAKELEVEL make -s -C "$tree" O="$tree/out-$arch" ARCH="$arch" CROSS_COMPILE="$cross" \
+	env -u MAKEFLAGS -u MAKELEVEL -u LLVM make -s -C "$tree" O="$tree/out-$arch" ARCH="$arch" CROSS_COMPILE="$cross" \
 		"$@" 2>&1 </dev/null
 }
 
@@ -157,7 +157,7 @@ check_kerneldoc()
 	while read -r f; do
 		[ ! -e "$BUILD/base/$f" ] || (cd "$BUILD/base" && ./scripts/kernel-doc -none "$f") >>"$OUT/kerneldoc.base" 2>&1 || :
 		(cd "$TREE" && ./scripts/kernel-doc -none "$f") >>"$OUT/kerneldoc.series" 2>&1 || :
-	done < <(touched '*.c' '*.h' ':!tools')
+	done < <(touched '*.c' '*.h')
 	new_lines "$OUT/kerneldoc.base" "$OUT/kerneldoc.series" >"$OUT/kerneldoc.new"
 	complain kerneldoc "$OUT/kerneldoc.new"
 }
@@ -171,24 +171,35 @@ sparse()
 	kbuild "$t" "$a" C=2 "CHECK=$TOP/scripts/lanes/sparse.sh" CF=-D__CHECK_ENDIAN__ "$@" | warnings "$t"
 }
 
-# Every semantic patch that reports and needs no OCaml. scripts/coccicheck would
-# stop at the first that does.
+# cocci TREE SIDE FILE...: every semantic patch that reports and needs no OCaml,
+# JOBS at a time. scripts/coccicheck would stop at the first that does.
 cocci()
 {
-	local t=$1 a=$2 f
-	local -a options
+	local t=$1 out=$OUT/coccicheck.out-$2 f
+	local -a options patches
 	shift 2
 	cd "$t"
-	set -- "${@/%.o/.c}"
-	: >"$OUT/coccicheck.ran"
-	while read -r f; do
+	rm -rf "$out"
+	mkdir "$out"
+	mapfile -t patches < <(grep -rlE '^virtual .*report' scripts/coccinelle |
+		xargs grep -LE '^(script|initialize|finalize):ocaml|^@ *(script|initialize|finalize):ocaml' | LC_ALL=C sort)
+	trap 'kill $(jobs -p) 2>/dev/null' INT TERM
+	for f in "${patches[@]}"; do
 		read -r -a options < <(sed -nE 's,^/+ *Options: *,,p' "$f") || :
-		# One that needs a Python module, or that spatch can't parse
-		spatch -D report --no-show-diff --very-quiet --cocci-file "$f" "${options[@]}" \
-			-I "arch/$a/include" -I include "$@" 2>>"$OUT/coccicheck.log" || continue
-		echo "$f" >>"$OUT/coccicheck.ran"
-	done < <(grep -rlE '^virtual .*report' scripts/coccinelle | xargs grep -LE '^(script|initialize|finalize):ocaml|^@ *(script|initialize|finalize):ocaml' | LC_ALL=C sort) | warnings "$t"
-	[ -s "$OUT/coccicheck.ran" ] || DIE_STATUS=3 die "spatch fails with every semantic patch" "see $OUT/coccicheck.log"
+		while [ "$(jobs -rp | wc -l)" -ge "${JOBS:-2}" ]; do
+			wait -n || :
+		done
+		{
+			# One that needs a Python module, or that spatch can't parse, fails.
+			spatch -D report --no-show-diff --very-quiet --cocci-file "$f" "${options[@]}" \
+				-I include "$@" >"$out/${f//\//_}" 2>>"$OUT/coccicheck.log" ||
+				rm "$out/${f//\//_}"
+		} &
+	done
+	wait
+	trap - INT TERM
+	[ -n "$(ls "$out")" ] || DIE_STATUS=3 die "spatch fails with every semantic patch" "see $OUT/coccicheck.log"
+	cat "$out"/* | warnings "$t"
 }
 
 check_w1() { both w1 w1; }
@@ -199,8 +210,24 @@ check_sparse()
 }
 check_coccicheck()
 {
+	local -a files here=()
+	local checker=coccicheck f
+
 	command -v spatch >/dev/null || die "coccinelle is missing" "apt-get install coccinelle"
-	both coccicheck cocci
+	# It doesn't compile, i.e. can look at all architectures and the tests.
+	mapfile -t files < <(touched '*.c')
+	# An added file has no base.
+	for f in "${files[@]}"; do
+		[ ! -e "$BUILD/base/$f" ] || here+=("$f")
+	done
+	: >"$OUT/coccicheck.log"
+	: >"$OUT/coccicheck.base"
+	[ ${#here[@]} -eq 0 ] || (cocci "$BUILD/base" base "${here[@]}") >"$OUT/coccicheck.base"
+	(cocci "$TREE" series "${files[@]}") >"$OUT/coccicheck.series"
+	f=$(comm -23 <(ls "$OUT/coccicheck.out-base" 2>/dev/null) <(ls "$OUT/coccicheck.out-series"))
+	[ -z "$f" ] || DIE_STATUS=3 die "spatch fails on the series alone: $f" "see $OUT/coccicheck.log"
+	new_lines "$OUT/coccicheck.base" "$OUT/coccicheck.series" >"$OUT/coccicheck.new"
+	complain coccicheck "$OUT/coccicheck.new"
 }
 
 check_docs()

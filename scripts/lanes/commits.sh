@@ -5,15 +5,19 @@
 # architectures that it can affect: KVM compiles with W=1 and warnings as errors
 # (WERROR, on x86 KVM_WERROR) and has no complaint that the base does not have,
 # the kernel and the selftests of that commit build, and the kernel boots and
-# passes those of patches/<version>/tests that it has. RANGE, in the words of
-# git, is for a part of the series.
+# passes those of patches/<version>/tests that it has. Where it changes what
+# loongarch, mips, powerpc or s390 compile, it compiles there, with clang;
+# OTHERS= leaves them out, as SKIP does with tests. RANGE, in the words of git, is for a part of the series.
 #
 # What passed is remembered in build/commits-log/passed by the content of the
 # commit, the kernel configuration, the compiler and the list of tests, and not
 # run again unless FORCE=1.
 
 . "$(dirname -- "$0")/../common.sh"
+# shellcheck source=scripts/lanes/compile.sh
+. "$TOP/scripts/lanes/compile.sh"
 
+OTHERS=${OTHERS-$COMPILED}
 ARCH=${ARCH:-riscv arm64 x86}
 RUNNER=${RUNNER:-tools/testing/selftests/kvm/qemu}
 WORK=$BUILD/commits
@@ -45,6 +49,19 @@ affected()
 	done
 }
 
+is_other() { [[ " $OTHERS " == *" $1 "* ]]; }
+
+# affected_others COMMIT: the same of OTHERS, where only KVM is compiled
+affected_others()
+{
+	local files arch
+
+	files=$(tree_git diff-tree -r --no-commit-id --name-only "$1" | grep -v '^include/kvm/arm_' || :)
+	for arch in $OTHERS; do
+		! grep -qE "^(virt|include|arch/$arch)/" <<<"$files" || printf '%s\n' "$arch"
+	done
+}
+
 # warnings ARCH: what W=1 says of those objects of KVM that are not up to date. An
 # object that is has been compiled for an earlier commit, which was told.
 warnings()
@@ -57,12 +74,14 @@ warnings()
 	mkdir -p "$out"
 	cp "$WORK/out-$arch/.config" "$out/.config"
 	"$WORK/scripts/config" --file "$out/.config" -e WERROR -e KVM_WERROR
-	env -u MAKEFLAGS -u MAKELEVEL make -s -k -j"${JOBS:-2}" -C "$WORK" O="$out" ARCH="$arch" \
+	env -u MAKEFLAGS -u MAKELEVEL -u LLVM make -s -k -j"${JOBS:-2}" -C "$WORK" O="$out" ARCH="$arch" \
 		CROSS_COMPILE="$cross" "${cc[@]}" olddefconfig prepare >"$OUT/prepare.log" 2>&1 </dev/null || :
 	grep -q "^CONFIG_$([ "$arch" = x86 ] && echo KVM_)WERROR=y" "$out/.config" ||
 		DIE_STATUS=3 die "$arch does not get WERROR" "see $out/.config"
-	env -u MAKEFLAGS -u MAKELEVEL make -s -k -j"${JOBS:-2}" -C "$WORK" O="$out" ARCH="$arch" \
+	env -u MAKEFLAGS -u MAKELEVEL -u LLVM make -s -k -j"${JOBS:-2}" -C "$WORK" O="$out" ARCH="$arch" \
 		CROSS_COMPILE="$cross" "${cc[@]}" W=1 "arch/$arch/kvm/" >"$OUT/w1.log" 2>&1 </dev/null || :
+	[ -n "$(find "$out/arch/$arch/kvm" -name '*.o')" ] ||
+		DIE_STATUS=3 die "nothing of KVM compiles for $arch with W=1" "see $OUT/prepare.log and $OUT/w1.log"
 	sed -nE '/(warning|error):|\*\*\* / { s,^\.\./,,; s/:[0-9]*:[0-9]*:/:/; p }' "$OUT/w1.log" | LC_ALL=C sort
 }
 
@@ -92,39 +111,79 @@ checkout()
 	git -C "$TREE" archive HEAD:"$RUNNER" | tar -C "$WORK/$RUNNER" -xf -
 }
 
-# tests_at COMMIT ARCH: those of patches/<version>/tests that the commit has
+# tests_at COMMIT ARCH: those of patches/<version>/tests that the commit has, but
+# for those of SKIP
 tests_at()
 {
 	local name list
 	list=$(tree_git show "$1:tools/testing/selftests/kvm/Makefile.kvm")
 	while read -r name; do
+		[[ " ${SKIP:-} " == *" $name "* ]] ||
 		! grep -qE "^TEST_(GEN_)?PROGS_(EXTENDED_)?(COMMON \+?= ($name|.* $name)|$2 \+?= ($2/)?$name)( |\$)" <<<"$list" ||
 			printf ' %s' "$name"
 	done < <(sed 's/#.*//' "$PATCHES/tests" | awk -v a="$2" \
 		'NF && ($1 == "*" || index("," $1 ",", "," a ",")) { print $2 }')
 }
 
-# key COMMIT ARCH: all that the verdict depends on, i.e. not the documentation
+# key COMMIT ARCH: all that the verdict depends on, i.e. neither the documentation
+# nor what other architectures have to themselves
 key()
 {
+	local others
+
+	others=$(tr ' ' '\n' <<<"riscv arm64 x86 $COMPILED" | grep -vx "$2" | paste -sd'|')
 	{
-		tree_git ls-tree "$1" | grep -v '	Documentation$'
-		tree_git rev-parse "$base" "HEAD:$RUNNER"
-		"$(cross_of "$2")gcc" --version | head -n 1
-		tests_at "$1" "$2"
+		tree_git ls-tree -r "$1" |
+			grep -vE "	(Documentation|arch/($others)|tools/testing/selftests/kvm/((lib|include)/)?($others))/" |
+			grep -v "	$RUNNER/"
+		tree_git rev-parse "$base"
+		if is_other "$2"; then
+			echo "$2"
+			config "$2"
+			"clang$CLANG" --version | head -n 1
+		else
+			tree_git rev-parse "HEAD:$RUNNER"
+			"$(cross_of "$2")gcc" --version | head -n 1
+			tests_at "$1" "$2"
+		fi
 	} | sha256sum | cut -c1-40
 }
 
 # compared ARCH: what W=1 says of the base, for comparison, once a run
 compared()
 {
+	local tree
+
 	[ -z "${BASE_DONE[$1]:-}" ] || return 0
+	BASE_DONE[$1]=1
+	if is_other "$1"; then
+		tree=$("$TOP/scripts/check.sh" base-path)
+		compile "$tree" "$1" base
+		objects_of "$1" base >/dev/null
+		return
+	fi
 	checkout "$base"
 	runner "$1" kernel >"$OUT/$1-base.log" 2>&1 ||
 		DIE_STATUS=3 die "the base does not build for $1" "see $OUT/$1-base.log"
 	forget "$1"
 	warnings "$1" >"$OUT/$1.w1.base"
-	BASE_DONE[$1]=1
+}
+
+# compiles ARCH: the commit that is checked out
+compiles()
+{
+	local arch=$1 objects before
+
+	compile "$WORK" "$arch" commit
+	new_complaints "$arch" commit >"$OTHERS_OUT/$arch-new"
+	before=$(objects_of "$arch" base)
+	objects=$(objects_of "$arch" commit)
+	if [ -s "$OTHERS_OUT/$arch-new" ] || [ "$objects" -lt "$before" ]; then
+		say "  $arch: $objects objects of KVM compile, of $before on the base"
+		sed 's/^/    /' "$OTHERS_OUT/$arch-new"
+		return 1
+	fi
+	say "  $arch: $objects objects of KVM compile"
 }
 
 # one COMMIT ARCH
@@ -132,6 +191,10 @@ one()
 {
 	local commit=$1 arch=$2 log=$OUT/$2.log tests status=0
 
+	if is_other "$arch"; then
+		compiles "$arch"
+		return
+	fi
 	runner "$arch" kernel >"$log" 2>&1 || { say "  $arch: does not build, see $log"; return 1; }
 	if tree_git diff-tree -r --no-commit-id --name-only "$commit" | grep -qE '^(arch|virt|include)/'; then
 		warnings "$arch" >"$OUT/$arch.w1"
@@ -158,6 +221,7 @@ one()
 base=$(tree_git rev-parse refs/series/base)
 range=${1:-$base..HEAD}
 tree_git rev-list "$range" >/dev/null 2>&1 || die "$range is not a range of commits in $TREE" "commits.sh HEAD~3..HEAD"
+[ -z "$OTHERS" ] || need_clang
 mkdir -p "$OUT"
 if [ ! -e "$WORK/.git" ]; then
 	need_space "$BUILD" 3072
@@ -174,7 +238,8 @@ touch "$OUT/passed"
 for commit in $(tree_git rev-list --reverse "$range"); do
 	say "$(tree_git log -1 --format='%h %s' "$commit")"
 	archs=$(affected "$commit")
-	[ -n "$archs" ] || say "  nothing that $ARCH compile"
+	archs+=" $(affected_others "$commit")"
+	[ "$archs" != " " ] || say "  nothing that $ARCH${OTHERS:+ $OTHERS} compile"
 	for arch in $archs; do
 		key=$(key "$commit" "$arch")
 		if [ "${FORCE:-0}" != 1 ] && grep -qx "$key" "$OUT/passed"; then

@@ -8,6 +8,8 @@
 . "$(dirname -- "$0")/../common.sh"
 
 ARCH=${ARCH:-riscv arm64 x86}
+# Each lane has its own.
+unset ON PROFILE SUFFIX VARIANT
 RUNNER=${RUNNER:-tools/testing/selftests/kvm/qemu}
 passed=0
 failed=0
@@ -45,17 +47,20 @@ go()
 	say "$line" | tee -a "$summary"
 }
 
-lane() { make -C "$TOP" --no-print-directory _lane "$@"; }
+# Nor does a lane take them from .config.
+lane() { make -C "$TOP" --no-print-directory _lane ON=series PROFILE= VARIANT= LLVM= "$@"; }
 
 lanes()
 {
-	local arch variant profile
+	local arch variant variants profile
 	go scripts "$TOP/scripts/test/run"
 	go scripts-mutants "$TOP/scripts/test/mutants"
 	go series lane
 	go base lane ON=base
 	for arch in $ARCH; do
-		for variant in $(env -u ARCH -u VARIANT make -s -C "$TREE/$RUNNER" ARCH="$arch" "print-VARIANTS_$arch" | cut -s -d' ' -f2-); do
+		variants=$(env -u ARCH make -s -C "$TREE/$RUNNER" ARCH="$arch" "print-VARIANTS_$arch")
+		# The first is the default, which the lane "series" runs.
+		for variant in $(cut -s -d' ' -f2- <<<"$variants"); do
 			go "variant-$arch-$variant" lane ARCH="$arch" VARIANT="$variant"
 		done
 		for profile in debug rt; do
@@ -74,6 +79,7 @@ lanes()
 	return 0
 }
 
+[ -e "$TREE/$RUNNER/Makefile" ] || die "$TREE has no $RUNNER" "make tree"
 mkdir -p "$BUILD/log"
 names=
 listing=1
@@ -88,6 +94,14 @@ lanes
 
 say ""
 cat "$summary"
-say "left out: real hardware; SEV, TDX; running loongarch, mips, powerpc and s390 (they are compiled)"
+left="real hardware; SEV, TDX; running loongarch, mips, powerpc and s390 (they are compiled)"
+for word in riscv arm64 x86; do
+	has "$word" || left+="; $word"
+done
+has riscv || left+="; the lanes' own tests, which need riscv"
+for word in LANES TESTS SKIP SIDES RANGE CHECKERS QUICK; do
+	[ -z "${!word:-}" ] || left+="; what $word=\"${!word}\" leaves out"
+done
+say "left out: $left"
 say "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ] || { note_status 1; exit 1; }

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # selftest.sh: does each lane catch what it is there for? Deliberate violations
-# on top of the series, on riscv; each must be caught and named.
+# on top of the series, on riscv and, for VMX, on x86; each must be caught and
+# named.
 #
-# Needs the riscv kernels: "make build ARCH=riscv", and for the checkers that
+# Needs the kernels: "make build ARCH='riscv x86'", and for the checkers that
 # compare "make build ARCH=riscv ON=base".
 
 . "$(dirname -- "$0")/../common.sh"
@@ -46,18 +47,22 @@ runner()
 		set -- "$@" CCACHE=ccache
 	fi
 	env -u ARCH -u TESTS -u VARIANT -u QEMU -u KERNEL -u BUILD -u VERSION -u SUFFIX -u ON -u MAKEFLAGS -u MAKELEVEL \
-		-u PROFILE "$TREE/$RUNNER/run.sh" ARCH=riscv KERNEL_PATH="$BAD" MEMORY=2048M "$@" </dev/null
+		-u PROFILE -u LLVM "$TREE/$RUNNER/run.sh" ARCH=riscv KERNEL_PATH="$BAD" MEMORY=2048M "$@" </dev/null
 }
 
-# into FUNCTION CODE: put CODE at the start of a function of riscv's vcpu.c
+# into FILE FUNCTION CODE: put CODE at the start of a function
 into()
 {
-	awk -v f="$1" -v code="$2" '{ print } index($0, f) && !/;$/ { on = 1 } on && /^{/ { print code; on = 0 }' \
-		"$BAD/arch/riscv/kvm/vcpu.c" >"$BAD/vcpu.c.new"
-	mv "$BAD/vcpu.c.new" "$BAD/arch/riscv/kvm/vcpu.c"
+	awk -v f="$2" -v code="$3" '{ print } index($0, f) && !/;$/ { on = 1 } on && /^{/ { print code; on = 0 }' \
+		"$BAD/$1" >"$BAD/new.c"
+	mv "$BAD/new.c" "$BAD/$1"
 }
 
-[ -e "$TREE/out-riscv/.config" ] || die "there is no riscv kernel" "make build ARCH=riscv"
+RISCV=arch/riscv/kvm/vcpu.c
+
+for arch in riscv x86; do
+	[ -e "$TREE/out-$arch/.config" ] || die "there is no $arch kernel" "make build ARCH=$arch"
+done
 [ -e "$BUILD/base/out-riscv/.config" ] || die "there is no riscv kernel of the base" "make build ARCH=riscv ON=base"
 mkdir -p "$OUT"
 HEAD_ID=$(git -C "$TREE" rev-parse HEAD)
@@ -66,8 +71,10 @@ if [ ! -e "$BAD/.git" ]; then
 	rm -rf "$BAD"
 	git -C "$TREE" worktree prune
 	git -C "$TREE" worktree add -q --detach "$BAD" "$HEAD_ID"
-	cp -a "$TREE/out-riscv" "$BAD/out-riscv"
 fi
+for arch in riscv x86; do
+	[ -e "$BAD/out-$arch" ] || cp -a "$TREE/out-$arch" "$BAD/out-$arch"
+done
 start_over
 
 # --- what only needs to be read or compiled
@@ -109,18 +116,28 @@ echo 'int kvm_violation(void) { return kvm_not_there; }' >>"$BAD/arch/riscv/kvm/
 violate "RISC-V: KVM: Use what does not exist"
 sed -i 's/kvm_not_there/0/' "$BAD/arch/riscv/kvm/vcpu.c"
 violate "RISC-V: KVM: Mend it"
-TREE=$BAD ARCH=riscv FORCE=1 "$TOP/scripts/lanes/commits.sh" HEAD~2..HEAD~1 >"$OUT/commits" 2>&1 &&
+TREE=$BAD ARCH=riscv OTHERS='' FORCE=1 "$TOP/scripts/lanes/commits.sh" HEAD~2..HEAD~1 >"$OUT/commits" 2>&1 &&
 	say "(exited with 0)" >"$OUT/commits"
 caught commits "riscv: does not build" "$OUT/commits"
-TREE=$BAD ARCH=riscv FORCE=1 "$TOP/scripts/lanes/commits.sh" HEAD~1..HEAD >"$OUT/commits" 2>&1 &&
+TREE=$BAD ARCH=riscv OTHERS='' FORCE=1 "$TOP/scripts/lanes/commits.sh" HEAD~1..HEAD >"$OUT/commits" 2>&1 &&
 	say "(exited with 0)" >"$OUT/commits"
 caught commits "no previous prototype" "$OUT/commits"
 
 start_over
-printf '#ifdef __s390__\n#error "a violation"\n#endif\n' >>"$BAD/virt/kvm/eventfd.c"
-violate "KVM: Break s390"
+printf '#error "a violation"\n' >>"$BAD/arch/s390/kvm/diag.c"
+violate "KVM: s390: Break it"
 TREE=$BAD "$TOP/scripts/lanes/others.sh" s390 >"$OUT/others" 2>&1 && say "(exited with 0)" >"$OUT/others"
 caught others "a violation" "$OUT/others"
+TREE=$BAD ARCH=riscv OTHERS=s390 FORCE=1 "$TOP/scripts/lanes/commits.sh" HEAD~1..HEAD >"$OUT/commits" 2>&1 &&
+	say "(exited with 0)" >"$OUT/commits"
+caught commits "a violation" "$OUT/commits"
+
+# --- what gcc accepts
+start_over
+into "$RISCV" kvm_arch_vcpu_create $'\tint violation(void) { return 0; }\n\n\tviolation();\n'
+violate "RISC-V: KVM: Define a function in a function"
+TREE=$BAD "$TOP/scripts/lanes/others.sh" riscv >"$OUT/clang" 2>&1 && say "(exited with 0)" >"$OUT/clang"
+caught clang "function definition is not allowed here" "$OUT/clang"
 
 # --- a test whose result changes: what the table makes of made-up results
 "$TOP/scripts/test/run" table >"$OUT/table" 2>&1 || say "(failed)" >"$OUT/table"
@@ -128,19 +145,26 @@ caught table "^ok 1 table" "$OUT/table"
 
 # --- what needs a kernel that runs
 start_over
-into kvm_arch_vcpu_create $'\tstatic DEFINE_RAW_SPINLOCK(violation);\n\n\traw_spin_lock(&violation);\n\tmsleep(1);\n\traw_spin_unlock(&violation);\n'
+into "$RISCV" kvm_arch_vcpu_create $'\tstatic DEFINE_RAW_SPINLOCK(violation);\n\n\traw_spin_lock(&violation);\n\tmsleep(1);\n\traw_spin_unlock(&violation);\n'
 sed -i '1,/^#include/s,^#include,#include <linux/delay.h>\n#include,' "$BAD/arch/riscv/kvm/vcpu.c"
 violate "RISC-V: KVM: Sleep under a spinlock"
 runner PROFILE=debug KERNEL_BUILD_PATH="$BAD/out-riscv-debug" BUILD_PATH="$BUILD/violations-debug" \
 	TESTS=guest_print_test run >"$OUT/debug" 2>&1 && say "(exited with 0)" >>"$OUT/debug"
 caught debug "sleeping function called\|scheduling while atomic" "$OUT/debug"
 
+start_over
+into "$RISCV" kvm_arch_vcpu_create $'\tstatic DEFINE_RAW_SPINLOCK(outer);\n\tstatic DEFINE_SPINLOCK(inner);\n\n\traw_spin_lock(&outer);\n\tspin_lock(&inner);\n\tspin_unlock(&inner);\n\traw_spin_unlock(&outer);\n'
+violate "RISC-V: KVM: Take a spinlock under a raw spinlock"
+runner PROFILE=debug KERNEL_BUILD_PATH="$BAD/out-riscv-debug" BUILD_PATH="$BUILD/violations-debug" \
+	TESTS=guest_print_test run >"$OUT/context" 2>&1 && say "(exited with 0)" >>"$OUT/context"
+caught debug "Invalid wait context" "$OUT/context"
+
 runner PROFILE=rt KERNEL_BUILD_PATH="$BAD/out-riscv-rt" BUILD_PATH="$BUILD/violations-rt" \
 	TESTS=guest_print_test run >"$OUT/rt" 2>&1 && say "(exited with 0)" >>"$OUT/rt"
 caught rt "sleeping function called\|scheduling while atomic" "$OUT/rt"
 
 start_over
-into kvm_arch_vcpu_create $'\tWARN_ON(1);\n'
+into "$RISCV" kvm_arch_vcpu_create $'\tWARN_ON(1);\n'
 violate "RISC-V: KVM: Warn at every vCPU"
 runner KERNEL_BUILD_PATH="$BAD/out-riscv" BUILD_PATH="$BUILD/riscv" VARIANT=noaia \
 	TESTS=guest_print_test run >"$OUT/warn" 2>&1 && say "(exited with 0)" >>"$OUT/warn"
@@ -156,6 +180,14 @@ runner KERNEL_BUILD_PATH="$BAD/out-riscv" BUILD_PATH="$BUILD/riscv" VARIANT=noai
 say "(status $status)" >>"$OUT/bug"
 caught boot "(status 4)" "$OUT/bug"
 caught boot "kernel BUG at" "$OUT/bug"
+
+start_over
+into arch/x86/kvm/vmx/vmx.c "int vmx_vcpu_create(" $'\tWARN_ON(1);\n'
+violate "KVM: VMX: Warn at every vCPU"
+TREE=$BAD BUILD=$BUILD/violations-vmx ARCH=x86 TESTS=set_sregs_test "$TOP/scripts/check.sh" build x86 >"$OUT/vmx" 2>&1 &&
+	TREE=$BAD BUILD=$BUILD/violations-vmx ARCH=x86 TESTS=set_sregs_test PROFILE=vmx "$TOP/scripts/check.sh" run >>"$OUT/vmx" 2>&1 &&
+	say "(exited with 0)" >>"$OUT/vmx"
+caught vmx "FAIL: kernel: WARNING" "$OUT/vmx"
 
 say "$passed passed, $failed failed, 0 skipped"
 [ "$failed" = 0 ]

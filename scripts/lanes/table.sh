@@ -39,12 +39,13 @@ arguments()
 			sub(/^[^ \t]+[ \t]+[^ \t]+[ \t]+[^ \t]+[ \t]+/, ""); print "KSELFTEST_" test "_ARGS=" $0 }'
 }
 
-# rows ARCH ON: "TEST RESULT", pass, fail or skip
+# rows ARCH ON: "TEST RESULT", pass, fail, skip, or splat: the kernel complained
 rows()
 {
 	cat "$RESULTS/$1$SUFFIX"-*-"$2".ktap 2>/dev/null | sed -nE \
 		-e 's/^ok [0-9]+ (- )?(kvm:)?([^ ]+).*# SKIP.*/\3 skip/p; t' \
 		-e 's/^ok [0-9]+ (- )?(kvm:)?([^ ]+).*/\3 pass/p; t' \
+		-e 's/^not ok [0-9]+ (- )?(kvm:)?([^ ]+) # kernel: .*/\3 splat/p; t' \
 		-e 's/^not ok [0-9]+ (- )?(kvm:)?([^ ]+).*/\3 fail/p' | LC_ALL=C sort
 }
 
@@ -84,11 +85,15 @@ compare()
 		}
 		{
 			verdict = "ok"
-			if ($1 in b) {
+			base = $2 == "splat" ? "fail" : $2
+			if ($3 == "splat")
+				# Whatever the test is known for
+				verdict = "WRONG (the kernel complained)"
+			else if ($1 in b) {
 				# "any": known to differ from run to run under emulation
-				if ((b[$1] != "any" && b[$1] != $2) || (s[$1] != "any" && s[$1] != $3))
+				if ((b[$1] != "any" && b[$1] != base) || (s[$1] != "any" && s[$1] != $3))
 					verdict = "WRONG (expected " b[$1] " and " s[$1] ")"
-			} else if ($2 != $3 || $2 == "fail" || $2 == "none")
+			} else if ($2 != $3 || base == "fail" || $2 == "none")
 				verdict = "WRONG"
 			printf "%-6s %-40s %-5s %-6s %s%s\n", arch, $1, $2, $3, verdict, ($1 in why) ? ": " why[$1] : ""
 		}' "$PATCHES/tests" "$PATCHES/results" - >>"$TABLE"

@@ -22,8 +22,7 @@
  *				loaded
  * hcrx_el2, fgt		kept, configuration
  * mdcr_el2			kept, set whenever the vCPU is loaded
- * fault			kept, only valid right after an exit from the
- *				guest or along with an unfinished MMIO exit
+ * fault			reset
  * cflags			kept, configuration
  * iflags			reset
  * sflags			pending SError and the state of the single-step are
@@ -34,9 +33,10 @@
  * external_debug_state		kept, KVM_SET_GUEST_DEBUG is configuration
  * external_mdscr_el1,
  * debug_owner			kept, set whenever the vCPU is loaded
- * vgic_cpu			CPU interface, private interrupts and LPIs are
- *				reset, see kvm_vgic_reset_vcpu().  SPIs, LPIs and
- *				the distributor belong to the VM.
+ * vgic_cpu			CPU interface, private interrupts and the
+ *				redistributor are reset, and no interrupt is about
+ *				to be delivered, see kvm_vgic_reset_vcpu().  SPIs,
+ *				LPIs and the distributor belong to the VM.
  * timer_cpu			reset, the offset of the clock belongs to the VM
  * pmu				reset, irq_num and created are configuration
  * mp_state			what KVM_ARM_VCPU_INIT has asked for

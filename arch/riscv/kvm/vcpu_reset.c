@@ -17,7 +17,8 @@
  * guest_csr, smstateen_csr	reset
  * reset_state			only valid along with KVM_REQ_VCPU_RESET, which
  *				is dropped or has just been served
- * irqs_pending*		reset, after what raises them
+ * irqs_pending*		reset, after what raises them, but for what is to
+ *				survive if the guest asked for the reset
  * timer			next_cycles, next_set and hrt are reset, the rest
  *				is set once; the offset of the clock belongs to
  *				the VM
@@ -84,7 +85,7 @@ static void kvm_riscv_vcpu_context_reset(struct kvm_vcpu *vcpu,
  * @vcpu:	the vCPU to reset
  * @cause:	who asked for it.  KVM_VCPU_RESET_FIRMWARE loads the entry point
  *		that kvm_riscv_vcpu_sbi_request_reset() has stored, and keeps an
- *		IPI that was sent since then.
+ *		IPI that was sent since then, and what userspace has raised.
  *
  * Called with vcpu->mutex held, or before the vCPU can be used.  May sleep.
  */
@@ -93,7 +94,7 @@ void kvm_riscv_reset_vcpu(struct kvm_vcpu *vcpu,
 {
 	bool loaded = vcpu->cpu != -1;
 	unsigned long flags;
-	bool ipi;
+	DECLARE_BITMAP(keep, KVM_RISCV_VCPU_NR_IRQS) = { 0 };
 
 	/*
 	 * Releasing perf events may sleep, and so may taking a spinlock on
@@ -124,17 +125,19 @@ void kvm_riscv_reset_vcpu(struct kvm_vcpu *vcpu,
 	 *
 	 * kvm_riscv_vcpu_sbi_request_reset() has dropped the IPIs from before
 	 * the request.  One that is pending now has been sent to a vCPU that
-	 * was already started.
+	 * was already started.  And a guest that starts a hart does not change
+	 * what userspace drives the external interrupt with.
 	 */
-	raw_spin_lock_irqsave(&vcpu->arch.irqs_pending_lock, flags);
-	ipi = cause == KVM_VCPU_RESET_FIRMWARE &&
-	      test_bit(IRQ_VS_SOFT, vcpu->arch.irqs_pending);
-	bitmap_zero(vcpu->arch.irqs_pending, KVM_RISCV_VCPU_NR_IRQS);
-	bitmap_zero(vcpu->arch.irqs_pending_mask, KVM_RISCV_VCPU_NR_IRQS);
-	if (ipi) {
-		__set_bit(IRQ_VS_SOFT, vcpu->arch.irqs_pending);
-		__set_bit(IRQ_VS_SOFT, vcpu->arch.irqs_pending_mask);
+	if (cause == KVM_VCPU_RESET_FIRMWARE) {
+		__set_bit(IRQ_VS_SOFT, keep);
+		if (!irqchip_in_kernel(vcpu->kvm))
+			__set_bit(IRQ_VS_EXT, keep);
 	}
+	raw_spin_lock_irqsave(&vcpu->arch.irqs_pending_lock, flags);
+	bitmap_and(vcpu->arch.irqs_pending, vcpu->arch.irqs_pending, keep,
+		   KVM_RISCV_VCPU_NR_IRQS);
+	bitmap_copy(vcpu->arch.irqs_pending_mask, vcpu->arch.irqs_pending,
+		    KVM_RISCV_VCPU_NR_IRQS);
 	raw_spin_unlock_irqrestore(&vcpu->arch.irqs_pending_lock, flags);
 
 	kvm_riscv_vcpu_sbi_reset(vcpu);
@@ -174,10 +177,7 @@ void kvm_arch_vcpu_reset(struct kvm_vcpu *vcpu)
 {
 	kvm_riscv_reset_vcpu(vcpu, KVM_VCPU_RESET_REQUEST);
 
-	/*
-	 * Leave neither translations nor instructions of the old life behind on
-	 * the hart that the guest is entered on next.
-	 */
+	/* Leave neither translations nor instructions of the old life behind. */
 	kvm_make_request(KVM_REQ_HFENCE_VVMA_ALL, vcpu);
 	kvm_make_request(KVM_REQ_FENCE_I, vcpu);
 

@@ -13,8 +13,9 @@
  * pkru, hflags			reset
  * host_*			kept, not the guest's
  * apic_base, apic		reset, the number of LVT entries is configuration;
- *				the VM goes on without APICv if the guest had
- *				moved the base, which it can't tell
+ *				sipi_vector is kept, only valid along with a
+ *				SIPI; the VM goes on without APICv if the guest
+ *				had moved the base, which it can't tell
  * load_eoi_exitmap_pending,
  * ioapic_handled_vectors,
  * highest_stale_*_eoi		recomputed due to KVM_REQ_SCAN_IOAPIC
@@ -324,7 +325,7 @@ static int kvm_complete_init_sipi_exit(struct kvm_vcpu *vcpu)
 	if (READ_ONCE(vcpu->run->x86_init_sipi.discard)) {
 		/* Another SIPI isn't the one that userspace doesn't want. */
 		if (event == KVM_APIC_INIT ||
-		    READ_ONCE(vcpu->arch.apic->sipi_vector) ==
+		    (u8)READ_ONCE(vcpu->arch.apic->sipi_vector) ==
 		    vcpu->arch.init_sipi_vector)
 			clear_bit(event, &vcpu->arch.apic->pending_events);
 	} else {

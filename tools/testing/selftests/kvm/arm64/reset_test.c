@@ -20,6 +20,7 @@
  * or runs it.  This test verifies that:
  *  - KVM_ARM_VCPU_INIT drops a queued reset, and another CPU_ON can follow.
  *  - What KVM_SET_VCPU_EVENTS injects comes after a queued reset.
+ *  - A stopped vCPU that sits in WFI notices that it was turned on.
  *
  * Finally, this test verifies that neither a register nor a pending event tells
  * a vCPU with a past from a new one, after KVM_ARM_VCPU_INIT and after CPU_ON.
@@ -30,6 +31,7 @@
  * refuses a vCPU that is yet to be initialized.
  */
 #include <pthread.h>
+#include <time.h>
 
 #include <linux/bits.h>
 #include <linux/psci.h>
@@ -100,6 +102,8 @@ GUEST_LABEL(guest_isr);
 GUEST_CODE(guest_isr, "mrs	x3, isr_el1");
 GUEST_LABEL(guest_hvc);
 GUEST_CODE(guest_hvc, "hvc	#0");
+GUEST_LABEL(guest_wfi);
+GUEST_CODE(guest_wfi, "wfi");
 GUEST_LABEL(guest_smc);
 GUEST_CODE(guest_smc, "smc	#0");
 
@@ -538,7 +542,7 @@ static void inject_abort(struct kvm_vcpu *vcpu)
 	vcpu_events_set(vcpu, &events);
 }
 
-/* The abort was taken where the vCPU has been reset to. */
+/* The abort was taken where the vCPU has been reset to, for no access of it. */
 static void check_abort(struct __test_metadata *_metadata,
 			struct kvm_vcpu *vcpu, unsigned long pc)
 {
@@ -546,6 +550,7 @@ static void check_abort(struct __test_metadata *_metadata,
 	EXPECT_EQ(pc, vcpu_get_reg(vcpu, ARM64_CORE_REG(elr_el1)));
 	EXPECT_EQ(ESR_ELx_EC_DABT_CUR,
 		  ESR_ELx_EC(vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_ESR_EL1))));
+	EXPECT_EQ(0, vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_FAR_EL1)));
 }
 
 TEST_F(queued_reset, userspace_reset)
@@ -689,6 +694,62 @@ static void *run_thread(void *vcpu)
 	return NULL;
 }
 
+/* What CPU_ON returns.  @vcpu may be in KVM_RUN: do not look at it. */
+static long call_cpu_on(struct kvm_vcpu *caller, u64 mpidr,
+			struct kvm_vcpu *vcpu)
+{
+	unsigned long caller_want[NR_GPRS];
+
+	vcpu_run_immediate_exit(caller);
+	set_regs(caller, guest_hvc, OLD_LIFE, caller_want);
+	vcpu_args_set(caller, 4, (u64)PSCI_0_2_FN64_CPU_ON,
+		      mpidr & MPIDR_HWID_BITMASK,
+		      (u64)guest_pc(vcpu, NEW_ENTRY), CONTEXT_ID);
+	vcpu_run(caller);
+
+	return vcpu_get_reg(caller, GPR(X0));
+}
+
+/* A stopped vCPU that sits in WFI has to notice that it was turned on. */
+TEST_F(queued_reset, wfi)
+{
+	struct kvm_vcpu *caller = self->caller, *vcpu = self->vcpu;
+	unsigned long caller_want[NR_GPRS];
+	struct timespec deadline;
+	pthread_t thread;
+	u64 mpidr;
+	int i;
+
+	vcpu_reset(vcpu);
+	mpidr = vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_MPIDR_EL1));
+	set_regs(vcpu, guest_wfi, OLD_LIFE, self->want);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, run_thread, vcpu));
+
+	/* It never blocks if the host lets guests execute WFI. */
+	for (i = 0; i < 5000 && !vcpu_get_stat(vcpu, blocking); i++)
+		usleep(1000);
+
+	/* Stop all vCPUs, but let the guest go on. */
+	vcpu_run_immediate_exit(caller);
+	set_regs(caller, guest_hvc, OLD_LIFE, caller_want);
+	vcpu_args_set(caller, 1, (u64)PSCI_0_2_FN_SYSTEM_OFF);
+	vcpu_run(caller);
+	ASSERT_EQ(KVM_EXIT_SYSTEM_EVENT, caller->run->exit_reason);
+	vcpu_set_mp_state(caller, KVM_MP_STATE_RUNNABLE);
+
+	ASSERT_EQ(PSCI_RET_SUCCESS, call_cpu_on(caller, mpidr, vcpu));
+
+	clock_gettime(CLOCK_REALTIME, &deadline);
+	deadline.tv_sec += 5;
+	ASSERT_EQ(0, pthread_timedjoin_np(thread, NULL, &deadline)) {
+		TH_LOG("CPU_ON did not wake up the vCPU");
+	}
+
+	memset(self->want, 0, sizeof(self->want));
+	self->want[X0] = CONTEXT_ID;
+	check_report(_metadata, vcpu, self->want);
+}
+
 /*
  * Turn a vCPU on while its KVM_RUN waits for that.  KVM has yet to move the PC
  * behind the SMC that has turned it off.
@@ -696,7 +757,6 @@ static void *run_thread(void *vcpu)
 TEST_F(queued_reset, cpu_off_smc)
 {
 	struct kvm_vcpu *caller = self->caller, *vcpu = self->vcpu;
-	unsigned long caller_want[NR_GPRS];
 	pthread_t thread;
 	u64 mpidr;
 	long ret;
@@ -708,13 +768,7 @@ TEST_F(queued_reset, cpu_off_smc)
 	ASSERT_EQ(0, pthread_create(&thread, NULL, run_thread, vcpu));
 
 	do {
-		vcpu_run_immediate_exit(caller);
-		set_regs(caller, guest_hvc, OLD_LIFE, caller_want);
-		vcpu_args_set(caller, 4, (u64)PSCI_0_2_FN64_CPU_ON,
-			      mpidr & MPIDR_HWID_BITMASK,
-			      (u64)guest_pc(vcpu, NEW_ENTRY), CONTEXT_ID);
-		vcpu_run(caller);
-		ret = vcpu_get_reg(caller, GPR(X0));
+		ret = call_cpu_on(caller, mpidr, vcpu);
 	} while (ret == PSCI_RET_ALREADY_ON);
 	ASSERT_EQ(PSCI_RET_SUCCESS, ret);
 	pthread_join(thread, NULL);

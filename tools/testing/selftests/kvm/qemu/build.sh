@@ -107,6 +107,7 @@ check_qemu()
 
 cc_kernel=()		# CC= for kbuild, if it is not the default
 cc_user=()		# CC= for the selftests, if it is not the default
+ldflags=-static		# for $cc: the virtual machine has no libraries
 
 choose_compiler()
 {
@@ -127,7 +128,11 @@ choose_compiler()
 		cc="$clang --target=$target -fintegrated-as" ;;
 	esac
 	strip=${KQ_CROSS}strip
-	[ -z "$KQ_LLVM" ] || strip=${prefix}llvm-strip$suffix
+	if [ -n "$KQ_LLVM" ]; then
+		strip=${prefix}llvm-strip$suffix
+		# GNU ld 2.40 crashes with what clang makes of the tests for riscv.
+		ldflags+=' -fuse-ld=lld'
+	fi
 	if [ -n "$KQ_CC$KQ_CCACHE" ]; then
 		cc_user=("CC=${KQ_CCACHE:+$KQ_CCACHE }$cc")
 		[ -n "$KQ_LLVM" ] && cc=$clang
@@ -193,12 +198,12 @@ check_compiler()
 {
 	local id stamp=$KQ_BUILD/toolchain tmp=$KQ_BUILD/.try
 
-	id="$cc $KQ_CCACHE $($cc --version | head -n 1) $KQ_CROSS"
+	id="$cc${ldflags#-static} $KQ_CCACHE $($cc --version | head -n 1) $KQ_CROSS"
 	mkdir -p "$KQ_BUILD"
 	[ "$id" = "$(cat "$stamp" 2> /dev/null)" ] && return
 	echo 'int main(void) { return 0; }' > "$tmp.c"
-	# shellcheck disable=SC2086 # cc has options
-	if ! $cc -static -pthread "$tmp.c" -o "$tmp" 2> "$tmp.log"; then
+	# shellcheck disable=SC2086 # cc and ldflags have options
+	if ! $cc $ldflags -pthread "$tmp.c" -o "$tmp" 2> "$tmp.log"; then
 		sed 's/^/    /' "$tmp.log" >&2
 		if [ -n "$KQ_CROSS$KQ_LLVM" ]; then
 			say "$cc can not make a static program (Debian package: $KQ_LIBC_PKG)" >&2
@@ -340,7 +345,7 @@ ksft()			# ksft DIRECTORY GOALS AND VARIABLES...
 	# shellcheck disable=SC2046 # nothing or one word
 	make $(jobs_arg) -C "$dir" TARGETS=kvm O="$ksft_out" \
 		ARCH="$KQ_ARCH" CROSS_COMPILE="$KQ_CROSS" LLVM="$KQ_LLVM" \
-		USERLDFLAGS=-static abs_objdir="$ksft_out" \
+		USERLDFLAGS="$ldflags" abs_objdir="$ksft_out" \
 		KSFT_INSTALL_PATH="$install_dir" "${cc_user[@]}" "$@"
 }
 
@@ -501,7 +506,7 @@ do_image()
 	if [ "$KQ_HERE/init.c" -nt "$init" ]; then
 		# Not $strip: llvm-strip can't do it with static binaries.
 		# shellcheck disable=SC2086 # cc has options
-		$cc -D_GNU_SOURCE -std=gnu11 -O2 -Wall -static -s \
+		$cc -D_GNU_SOURCE -std=gnu11 -O2 -Wall $ldflags -s \
 			-I"$KQ_TREE/tools/include" "$KQ_HERE/init.c" -o "$init.tmp" ||
 			finish 3 "could not build init"
 		mv "$init.tmp" "$init"

@@ -91,6 +91,7 @@ static const struct splat_pattern {
 	{ "WARNING: " },
 	{ "BUG: " },
 	{ "BUG " },				/* SLUB */
+	{ "[ BUG: " },				/* lockdep, wait contexts */
 	{ "watchdog: BUG: " },
 	{ "watchdog: CPU" },			/* hard lockup */
 	{ "UBSAN: " },

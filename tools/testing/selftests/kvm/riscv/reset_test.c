@@ -23,7 +23,8 @@
  *    saved and restored.
  *  - What KVM_SET_ONE_REG sets is not undone.
  *  - KVM_MP_STATE_INIT_RECEIVED cancels the queued reset.
- *  - An IPI that the guest sends to the started vCPU is not lost.
+ *  - An IPI that the guest sends to the started vCPU is not lost, and neither
+ *    is an external interrupt that userspace has raised.
  *  - A stopped vCPU that sits in WFI notices that it was started.
  *  - A hartid that no vCPU has starts none.
  *
@@ -61,6 +62,7 @@
 #define SBI_SRST_RESET_TYPE_COLD_REBOOT	1
 
 #define SIP_SSIP		BIT(1)
+#define SIP_SEIP		BIT(9)
 
 #define SBI_EXT_SUSP		0x53555350
 #define SBI_EXT_SUSP_SYSTEM_SUSPEND	0
@@ -1138,6 +1140,53 @@ TEST_F(queued, ipi_before_userspace_reset)
 	EXPECT_FALSE(ipi_pending(vcpu));
 }
 
+static void set_ext_irq(struct kvm_vcpu *vcpu, u32 level)
+{
+	struct kvm_interrupt irq = { .irq = level };
+
+	vcpu_ioctl(vcpu, KVM_INTERRUPT, &irq);
+}
+
+static bool ext_irq_pending(struct kvm_vcpu *vcpu)
+{
+	return vcpu_get_reg(vcpu, RISCV_GENERAL_CSR_REG(sip)) & SIP_SEIP;
+}
+
+TEST_F(queued, ext_irq)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
+	set_ext_irq(vcpu, KVM_INTERRUPT_SET);
+
+	run_to_report(_metadata, vcpu, self->want);
+	EXPECT_TRUE(ext_irq_pending(vcpu));
+	set_ext_irq(vcpu, KVM_INTERRUPT_UNSET);
+	EXPECT_FALSE(ext_irq_pending(vcpu));
+}
+
+TEST_F(queued, ext_irq_before_hart_start)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	set_ext_irq(vcpu, KVM_INTERRUPT_SET);
+	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
+
+	run_to_report(_metadata, vcpu, self->want);
+	EXPECT_TRUE(ext_irq_pending(vcpu));
+}
+
+TEST_F(queued, ext_irq_before_userspace_reset)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	hart_start(_metadata, self->caller, vcpu, QUEUED_ENTRY, self->want);
+	set_ext_irq(vcpu, KVM_INTERRUPT_SET);
+
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	EXPECT_FALSE(ext_irq_pending(vcpu));
+}
+
 static void check_no_hart(struct __test_metadata *_metadata,
 			  struct kvm_vcpu *caller, struct kvm_vcpu *vcpu,
 			  unsigned long hartid)
@@ -1267,6 +1316,17 @@ TEST_F(system_suspend, resume)
 
 	answer_exit(vcpu->run, STALE_ANSWER);
 	run_to_report(_metadata, vcpu, self->resume);
+}
+
+/* What wakes the system up is still there when it resumes. */
+TEST_F(system_suspend, ext_irq)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	set_ext_irq(vcpu, KVM_INTERRUPT_SET);
+
+	run_to_report(_metadata, vcpu, self->resume);
+	EXPECT_TRUE(ext_irq_pending(vcpu));
 }
 
 TEST_F(system_suspend, resume_default)

@@ -669,6 +669,23 @@ TEST_F(init_sipi, refuse_sipi)
 	check_started(ap, OTHER_SIPI_VECTOR);
 }
 
+/* KVM_SET_VCPU_EVENTS takes any number for a vector. */
+TEST_F(init_sipi, refuse_sipi_in_events)
+{
+	struct kvm_vcpu_events events = {
+		.flags = KVM_VCPUEVENT_VALID_SIPI_VECTOR,
+		.sipi_vector = SIPI_VECTOR | 0x100,
+	};
+	struct kvm_vcpu *ap = self->ap;
+
+	vcpu_set_mp_state(ap, KVM_MP_STATE_SIPI_RECEIVED);
+	vcpu_events_set(ap, &events);
+	run_to_sipi(ap, SIPI_VECTOR);
+	discard(ap);
+	vcpu_run_immediate_exit(ap);
+	check_state(ap, KVM_MP_STATE_INIT_RECEIVED, false, -1);
+}
+
 /* The AP runs, and it goes on as if nothing had happened. */
 TEST_F(init_sipi, refuse_init_running)
 {

@@ -1107,6 +1107,43 @@ static void prepare_clocks(struct reset_env *env)
 	vcpu_set_msr(env->helper, MSR_IA32_TSC, 1);
 }
 
+/*
+ * A frequency that isn't the VM's, close enough to the host's to do without TSC
+ * scaling.
+ */
+static void configure_tsc_khz(struct reset_env *env)
+{
+	u64 khz = __vcpu_ioctl(env->vcpu, KVM_GET_TSC_KHZ, NULL);
+
+	vcpu_ioctl(env->vcpu, KVM_SET_TSC_KHZ, (void *)(khz + 1));
+	if (env->helper)
+		vcpu_ioctl(env->helper, KVM_SET_TSC_KHZ, (void *)(khz + 1));
+}
+
+static u64 tsc_offset(struct kvm_vcpu *vcpu)
+{
+	u64 offset;
+
+	vcpu_device_attr_get(vcpu, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET,
+			     &offset);
+	return offset;
+}
+
+static void prepare_tsc_khz(struct reset_env *env)
+{
+	prepare_ran(env);
+	usleep(200000);
+}
+
+/* In sync with the other vCPU, which has been there for a while. */
+static void check_tsc_khz(struct reset_env *env)
+{
+	s64 diff = tsc_offset(env->vcpu) - tsc_offset(env->helper);
+
+	TEST_ASSERT(llabs(diff) < guest_tsc_khz * 100ll,
+		    "The TSC is %lld cycles off", (long long)diff);
+}
+
 /* The times of Xen's runstates add up to how long the vCPU has been there. */
 static void check_runstate(struct kvm_vcpu *vcpu)
 {
@@ -1468,6 +1505,55 @@ static void prepare_pv_ipis(struct reset_env *env)
 		reset_vcpu(env->vcpu);
 }
 
+/* A broadcast for vCPUs in xAPIC mode, but not for the sender. */
+static void guest_send_x2apic_nmis(void)
+{
+	int i;
+
+	x2apic_enable();
+	for (i = 0; i < NR_PV_IPIS; i++)
+		x2apic_write_reg(APIC_ICR, 0xffull << 32 | APIC_DM_NMI);
+	GUEST_DONE();
+}
+
+static void prepare_x2apic_ipis(struct reset_env *env)
+{
+	struct kvm_vcpu_events events;
+	pthread_t thread;
+
+	vcpu_arch_set_entry_point(env->helper, guest_send_x2apic_nmis);
+	pthread_create(&thread, NULL, pv_ipi_thread, env->helper);
+	do {
+		reset_vcpu(env->vcpu);
+		vcpu_events_get(env->vcpu, &events);
+		TEST_ASSERT(!events.nmi.pending, "An NMI that is for vCPU 255");
+	} while (pthread_tryjoin_np(thread, NULL));
+}
+
+/* What a guest hypervisor can use, less than CPUID says. */
+static void require_vmx(void)
+{
+	TEST_REQUIRE(kvm_cpu_has(X86_FEATURE_VMX));
+	TEST_REQUIRE(kvm_get_feature_msr(MSR_IA32_VMX_PROCBASED_CTLS2) &
+		     (u64)SECONDARY_EXEC_ENABLE_RDTSCP << 32);
+}
+
+static void configure_vmx_controls(struct reset_env *env)
+{
+	u64 ctls = vcpu_get_msr(env->vcpu, MSR_IA32_VMX_PROCBASED_CTLS2);
+
+	ctls &= ~((u64)SECONDARY_EXEC_ENABLE_RDTSCP << 32);
+	vcpu_set_msr(env->vcpu, MSR_IA32_VMX_PROCBASED_CTLS2, ctls);
+}
+
+static void check_vmx_controls(struct reset_env *env)
+{
+	u64 ctls = vcpu_get_msr(env->vcpu, MSR_IA32_VMX_PROCBASED_CTLS2);
+
+	TEST_ASSERT(!(ctls & (u64)SECONDARY_EXEC_ENABLE_RDTSCP << 32),
+		    "The reset gives the guest hypervisor RDTSCP");
+}
+
 /* MISC_ENABLE shows in CPUID, and nothing else changes that does. */
 static void configure_mwait(struct reset_env *env)
 {
@@ -1574,9 +1660,16 @@ const struct reset_case arch_cases[] = {
 	  .check = check_absent_page },
 	{ .name = "PV IPIs of another vCPU", .prepare = prepare_pv_ipis,
 	  .flags = NO_XEN },
+	{ .name = "x2APIC IPIs of another vCPU",
+	  .prepare = prepare_x2apic_ipis },
+	{ .name = "VMX controls", .require = require_vmx,
+	  .configure = configure_vmx_controls, .prepare = prepare_ran,
+	  .check = check_vmx_controls },
 	{ .name = "CPUID", .configure = configure_mwait,
 	  .prepare = prepare_mwait },
 	{ .name = "clocks", .prepare = prepare_clocks, .check = check_clocks },
+	{ .name = "TSC frequency", .configure = configure_tsc_khz,
+	  .prepare = prepare_tsc_khz, .check = check_tsc_khz },
 	{ .name = "steal time", .prepare = prepare_steal_time,
 	  .check = check_steal_time, .flags = NO_XEN },
 	{ .name = "SMM", .configure = configure_smm, .prepare = prepare_smm,
@@ -1620,7 +1713,7 @@ const struct vcpu_state_rule arch_allowed[] = {
 
 const struct vcpu_state_rule arch_not_dirtied[] = {
 	{ "events.interrupt.soft",		"never reported" },
-	{ "events.sipi_vector",			"never reported" },
+	{ "events.sipi_vector",			"only reported along with a SIPI" },
 	{ "events.flags",			CONSTANT },
 	{ "nested.format",			CONSTANT },
 	{ "nested.hdr*",			"not used by SVM" },
