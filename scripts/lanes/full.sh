@@ -58,9 +58,9 @@ lanes()
 	go series lane
 	go base lane ON=base
 	for arch in $ARCH; do
-		variants=$(env -u ARCH make -s -C "$TREE/$RUNNER" ARCH="$arch" "print-VARIANTS_$arch")
 		# The first is the default, which the lane "series" runs.
-		for variant in $(cut -s -d' ' -f2- <<<"$variants"); do
+		variants=$(env -u ARCH make -s -C "$TREE/$RUNNER" ARCH="$arch" "print-VARIANTS_$arch" | cut -s -d' ' -f2-)
+		for variant in $variants; do
 			go "variant-$arch-$variant" lane ARCH="$arch" VARIANT="$variant"
 		done
 		for profile in debug rt; do
