@@ -1108,13 +1108,15 @@ static void prepare_clocks(struct reset_env *env)
 }
 
 /*
- * A frequency that isn't the VM's, close enough to the host's to do without TSC
- * scaling.
+ * A frequency that isn't the VM's, close enough to the host's, which is what 0
+ * sets, to do without TSC scaling.
  */
 static void configure_tsc_khz(struct reset_env *env)
 {
-	u64 khz = __vcpu_ioctl(env->vcpu, KVM_GET_TSC_KHZ, NULL);
+	u64 khz;
 
+	vcpu_ioctl(env->vcpu, KVM_SET_TSC_KHZ, NULL);
+	khz = __vcpu_ioctl(env->vcpu, KVM_GET_TSC_KHZ, NULL);
 	vcpu_ioctl(env->vcpu, KVM_SET_TSC_KHZ, (void *)(khz + 1));
 	if (env->helper)
 		vcpu_ioctl(env->helper, KVM_SET_TSC_KHZ, (void *)(khz + 1));
