@@ -79,7 +79,7 @@ lanes()
 	return 0
 }
 
-[ -e "$TREE/$RUNNER/Makefile" ] || die "$TREE has no $RUNNER" "make tree"
+[ -e "$TREE/$RUNNER/run.sh" ] || die "$TREE has no $RUNNER" "make tree"
 mkdir -p "$BUILD/log"
 names=
 listing=1
