@@ -179,11 +179,10 @@ cocci()
 	local -a options patches
 	shift 2
 	cd "$t"
-	rm -rf "$out"
 	mkdir "$out"
 	mapfile -t patches < <(grep -rlE '^virtual .*report' scripts/coccinelle |
 		xargs grep -LE '^(script|initialize|finalize):ocaml|^@ *(script|initialize|finalize):ocaml' | LC_ALL=C sort)
-	trap 'kill $(jobs -p) 2>/dev/null' INT TERM
+	trap 'kill $(jobs -p) 2>/dev/null; exit 130' INT TERM
 	for f in "${patches[@]}"; do
 		read -r -a options < <(sed -nE 's,^/+ *Options: *,,p' "$f") || :
 		while [ "$(jobs -rp | wc -l)" -ge "${JOBS:-2}" ]; do
@@ -220,6 +219,7 @@ check_coccicheck()
 	for f in "${files[@]}"; do
 		[ ! -e "$BUILD/base/$f" ] || here+=("$f")
 	done
+	rm -rf "$OUT"/coccicheck.out-*
 	: >"$OUT/coccicheck.log"
 	: >"$OUT/coccicheck.base"
 	[ ${#here[@]} -eq 0 ] || (cocci "$BUILD/base" base "${here[@]}") >"$OUT/coccicheck.base"

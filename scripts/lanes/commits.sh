@@ -7,7 +7,8 @@
 # the kernel and the selftests of that commit build, and the kernel boots and
 # passes those of patches/<version>/tests that it has. Where it changes what
 # loongarch, mips, powerpc or s390 compile, it compiles there, with clang;
-# OTHERS= leaves them out, as SKIP does with tests. RANGE, in the words of git, is for a part of the series.
+# OTHERS= leaves them out, as SKIP does with tests. RANGE, in the words of git, is
+# for a part of the series.
 #
 # What passed is remembered in build/commits-log/passed by the content of the
 # commit, the kernel configuration, the compiler and the list of tests, and not
@@ -129,12 +130,12 @@ tests_at()
 # nor what other architectures have to themselves
 key()
 {
-	local others
+	local foreign
 
-	others=$(tr ' ' '\n' <<<"riscv arm64 x86 $COMPILED" | grep -vx "$2" | paste -sd'|')
+	foreign=$(tr ' ' '\n' <<<"riscv arm64 x86 $COMPILED" | grep -vx "$2" | paste -sd'|')
 	{
 		tree_git ls-tree -r "$1" |
-			grep -vE "	(Documentation|arch/($others)|tools/testing/selftests/kvm/((lib|include)/)?($others))/" |
+			grep -vE "	(Documentation|arch/($foreign)|tools/testing/selftests/kvm/((lib|include)/)?($foreign))/" |
 			grep -v "	$RUNNER/"
 		tree_git rev-parse "$base"
 		if is_other "$2"; then

@@ -85,7 +85,8 @@ static void kvm_riscv_vcpu_context_reset(struct kvm_vcpu *vcpu,
  * @vcpu:	the vCPU to reset
  * @cause:	who asked for it.  KVM_VCPU_RESET_FIRMWARE loads the entry point
  *		that kvm_riscv_vcpu_sbi_request_reset() has stored, and keeps an
- *		IPI that was sent since then, and what userspace has raised.
+ *		IPI that was sent since then, and an external interrupt that
+ *		userspace has raised.
  *
  * Called with vcpu->mutex held, or before the vCPU can be used.  May sleep.
  */

@@ -875,6 +875,9 @@ static void test_all_ioctls(const struct nc_exit *exit)
 
 static bool garbage_stop;
 
+/* The field of kvm_run to write to all the time, or 0 for all of them in turn. */
+static u32 garbage_field;
+
 static bool in_hole(u32 offset)
 {
 	int i;
@@ -892,15 +895,25 @@ static bool in_hole(u32 offset)
 #define NR_GARBAGE_BYTES \
 	(offsetof(struct kvm_run, padding) + sizeof(((struct kvm_run *)NULL)->padding))
 
+/* As many as the longest exit of guest_garbage() has, KVM_EXIT_RISCV_SBI. */
+#define NR_GARBAGE_FIELDS	10
+#define NR_FIELD_WRITES		1000
+
 static void *garbage_thread(void *arg)
 {
 	struct guest_random_state random = new_guest_random_state(guest_random_seed);
 	struct kvm_vcpu *vcpu = arg;
 	u8 *run = (u8 *)vcpu->run;
-	u32 i, val, pattern;
+	u32 i, val, pattern, field;
 
 	while (!READ_ONCE(garbage_stop)) {
 		val = guest_random_u32(&random);
+
+		field = READ_ONCE(garbage_field);
+		for (i = 0; field && i < NR_FIELD_WRITES; i++)
+			WRITE_ONCE(*(u64 *)(run + field), (u64)val << 32 | ~val);
+		if (field)
+			continue;
 
 		/* Huge and small numbers in all that KVM may look at. */
 		pattern = val & BIT(0) ? val : val & 0x0f0f0f0f;
@@ -950,15 +963,26 @@ static void check_garbage_sum(struct nc_test *t)
 		    nc_garbage_sum.sum, sum, nc_garbage_sum.nr);
 }
 
+/* True if KVM_RUN has failed with EINTR, as somebody wrote to immediate_exit. */
+static bool garbage_run(struct kvm_vcpu *vcpu)
+{
+	int ret = __vcpu_run(vcpu);
+
+	TEST_ASSERT(!ret || errno == EINTR, KVM_IOCTL_ERROR(KVM_RUN, ret));
+	return ret;
+}
+
 #define NR_GARBAGE_RUNS		2000
+#define NR_FIELD_RUNS		1500
 #define NR_CLEAN_RUNS		100
 
 static void test_garbage(void)
 {
-	int i, ret, needs, nr_eintr = 0, nr_set = 0;
+	int i, needs, nr_eintr = 0, nr_set = 0;
 	struct nc_test t = { .procedure = "garbage" };
 	struct kvm_run *run;
 	pthread_t thread;
+	u32 field;
 	u64 nr;
 
 	nc_arch_create_garbage_vm(&t);
@@ -969,10 +993,19 @@ static void test_garbage(void)
 		/* Once it is set, it stays set for some time. */
 		if (i % 8)
 			run->immediate_exit = 0;
-		ret = __vcpu_run(t.vcpu);
-		TEST_ASSERT(!ret || errno == EINTR, KVM_IOCTL_ERROR(KVM_RUN, ret));
-		nr_eintr += !!ret;
+		nr_eintr += garbage_run(t.vcpu);
 	}
+
+	/* What KVM writes and reads back at once, is only hit by writing all the time. */
+	for (field = 0; field < NR_GARBAGE_FIELDS; field++) {
+		WRITE_ONCE(garbage_field,
+			   offsetof(struct kvm_run, padding) + field * sizeof(u64));
+		for (i = 0; i < NR_FIELD_RUNS; i++) {
+			run->immediate_exit = 0;
+			garbage_run(t.vcpu);
+		}
+	}
+
 	WRITE_ONCE(garbage_stop, true);
 	pthread_join(thread, NULL);
 

@@ -338,6 +338,13 @@ static void end_old_life(struct __test_metadata *_metadata,
 	answer_exit(vcpu->run, STALE_ANSWER);
 }
 
+/* KVM zeroes what the PSCI specification leaves undefined. */
+static void expect_psci_entry(unsigned long *want)
+{
+	memset(want, 0, NR_GPRS * sizeof(*want));
+	want[X0] = CONTEXT_ID;
+}
+
 /* Have @caller turn @vcpu on, and work out the registers it is to start with. */
 static void cpu_on(struct __test_metadata *_metadata, struct kvm_vcpu *caller,
 		   struct kvm_vcpu *vcpu, unsigned long *want)
@@ -362,9 +369,7 @@ static void cpu_on(struct __test_metadata *_metadata, struct kvm_vcpu *caller,
 	caller_want[X3] = 0;
 	run_to_report(_metadata, caller, caller_want);
 
-	/* KVM zeroes what the PSCI specification leaves undefined. */
-	memset(want, 0, NR_GPRS * sizeof(*want));
-	want[X0] = CONTEXT_ID;
+	expect_psci_entry(want);
 }
 
 TEST_F(open_exit, completes_once)
@@ -745,8 +750,7 @@ TEST_F(queued_reset, wfi)
 		TH_LOG("CPU_ON did not wake up the vCPU");
 	}
 
-	memset(self->want, 0, sizeof(self->want));
-	self->want[X0] = CONTEXT_ID;
+	expect_psci_entry(self->want);
 	check_report(_metadata, vcpu, self->want);
 }
 
@@ -773,8 +777,7 @@ TEST_F(queued_reset, cpu_off_smc)
 	ASSERT_EQ(PSCI_RET_SUCCESS, ret);
 	pthread_join(thread, NULL);
 
-	memset(self->want, 0, sizeof(self->want));
-	self->want[X0] = CONTEXT_ID;
+	expect_psci_entry(self->want);
 	check_report(_metadata, vcpu, self->want);
 }
 

@@ -20,6 +20,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -344,9 +345,32 @@ static void find_ports(void)
 	leave();
 }
 
+static int nr_cpus(void)
+{
+	cpu_set_t cpus;
+
+	if (sched_getaffinity(0, sizeof(cpus), &cpus))
+		die("sched_getaffinity");
+	return CPU_COUNT(&cpus);
+}
+
+/* Nothing that is started from here on runs on the first CPUs. */
+static void spare_cpus(int nr)
+{
+	cpu_set_t cpus;
+
+	if (sched_getaffinity(0, sizeof(cpus), &cpus))
+		die("sched_getaffinity");
+	while (nr--)
+		CPU_CLR(nr, &cpus);
+	if (sched_setaffinity(0, sizeof(cpus), &cpus))
+		die("sched_setaffinity");
+}
+
 /*
  * /run.conf has one item to a line:
  *   timeout SECONDS
+ *   spare CPUS
  *   run TEST [ARGUMENTS]
  *   skip TEST REASON
  *   fail TEST REASON
@@ -370,6 +394,10 @@ static void read_conf(void)
 		*value++ = '\0';
 		if (!strcmp(key, "timeout")) {
 			timeout_s = strtoul(value, NULL, 10);
+			continue;
+		}
+		if (!strcmp(key, "spare")) {
+			spare_cpus(atoi(value));
 			continue;
 		}
 		tests = realloc(tests, (nr_tests + 1) * sizeof(*tests));
@@ -923,6 +951,7 @@ int main(int argc, char **argv)
 	sigaction(SIGCHLD, &sa, NULL);
 	setup_system();
 	install_busybox();
+	read_conf();
 	if (boot_only) {
 		run_shell();
 		leave();
@@ -935,10 +964,8 @@ int main(int argc, char **argv)
 	boot_ms = now_ms();
 	uname(&uts);
 	verdict("TAP version 13\n");
-	verdict("# hello %s %s %ld CPUs %lld.%03lld s\n", uts.release,
-		uts.machine, sysconf(_SC_NPROCESSORS_ONLN), boot_ms / 1000,
-		boot_ms % 1000);
-	read_conf();
+	verdict("# hello %s %s %d CPUs %lld.%03lld s\n", uts.release,
+		uts.machine, nr_cpus(), boot_ms / 1000, boot_ms % 1000);
 	drain_kmsg();
 	run_tests();
 	verdict("# end\n");

@@ -108,7 +108,8 @@ check_settings()
 {
 	check_number TIMEOUT_SCALE "$KQ_TIMEOUT_SCALE"
 	check_number BOOT_TIMEOUT "$KQ_BOOT_TIMEOUT"
-	check_number NR_CPUS "$KQ_NR_CPUS"
+	[[ $KQ_NR_CPUS =~ ^[1-9][0-9]*$ ]] ||
+		finish 2 "NR_CPUS=$KQ_NR_CPUS is not a whole number above 0"
 	[ -z "$KQ_TIMEOUT" ] || check_number TIMEOUT "$KQ_TIMEOUT"
 	check_words TESTS "$KQ_TESTS"
 	check_words SKIP "$KQ_SKIP"
@@ -146,6 +147,7 @@ choose_tests()		# choose_tests CONF
 	read -r -a want <<< "$KQ_TESTS"
 	read -r -a skip <<< "$KQ_SKIP"
 	say "timeout $(test_timeout)" > "$1"
+	[ -z "$KQ_SPARE_CPUS" ] || say "spare $KQ_SPARE_CPUS" >> "$1"
 	while read -r name _; do
 		base=${name#*:}
 		piece=$pieces/$base.cpio
@@ -208,7 +210,7 @@ set_qemu()		# set_qemu ADDITION-TO-KERNEL-COMMAND-LINE
 	read -r -a extra <<< "$KQ_QEMU_ARGS"
 	qemu=("$KQ_QEMU" -nodefaults -no-user-config -no-reboot
 	      -machine "$KQ_MACHINE" -cpu "$KQ_CPU"
-	      -smp "$KQ_NR_CPUS" -m "$KQ_MEMORY"
+	      -smp "$((KQ_NR_CPUS + KQ_SPARE_CPUS))" -m "$KQ_MEMORY"
 	      -kernel "$KQ_IMAGE" -initrd "$initrd"
 	      -append "$KQ_CMDLINE $cmdline $KQ_CMDLINE_ADD${1:+ $1}"
 	      ${extra[@]+"${extra[@]}"})
