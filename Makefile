@@ -49,6 +49,7 @@ SKIP     ?=
 OTHERS   ?= loongarch mips powerpc s390
 LANES    ?=
 CHECKERS ?=
+AFTER    ?=
 RANGE    ?=
 SETUP    ?= install
 V        ?= 0
@@ -94,7 +95,7 @@ SUFFIX := $(addprefix -,$(filter-out vmx,$(PROFILE)))$(if $(LLVM),-clang)
 RUNNER := tools/testing/selftests/kvm/qemu
 
 export BUILD CACHE TREE KERNEL ARCH ON VARIANT PROFILE TESTS NR_CPUS MEMORY TIMEOUT_SCALE
-export ONLY QUICK EXPLAINED SIDES SKIP OTHERS LANES BOOT_TIMEOUT BUSYBOX QEMU BRANCH VERSION SINCE FORCE SETUP V LLVM JOBS SUFFIX RUNNER
+export ONLY QUICK EXPLAINED SIDES SKIP OTHERS LANES AFTER BOOT_TIMEOUT BUSYBOX QEMU BRANCH VERSION SINCE FORCE SETUP V LLVM JOBS SUFFIX RUNNER
 export USE_CCACHE := $(CCACHE)
 
 # kbuild takes no path with spaces; only the build directory must be without.
@@ -222,7 +223,7 @@ help: ## this text
 	@printf '  %-14s %-24s %s\n' $(foreach v,$(help_vars),'$(v)' '$($(v))' $(help_$(v)))
 	@printf '\nmake itself exits with 0 or 2; %s has the status that README.md lists.\n' '$(BUILD)/status'
 
-help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS SKIP SIDES LANES CHECKERS RANGE OTHERS ONLY QUICK EXPLAINED ON VARIANT QEMU NR_CPUS MEMORY TIMEOUT_SCALE \
+help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS SKIP SIDES LANES CHECKERS AFTER RANGE OTHERS ONLY QUICK EXPLAINED ON VARIANT QEMU NR_CPUS MEMORY TIMEOUT_SCALE \
 	BOOT_TIMEOUT KERNEL BUILD CACHE BRANCH VERSION SINCE FORCE BUSYBOX SETUP V
 help_ARCH          := 'of riscv arm64 x86'
 help_PROFILE       := 'debug, rt, vmx (x86 on kvm_intel in Bochs) or empty'
@@ -233,6 +234,7 @@ help_TESTS         := 'names or patterns; empty: patches/v7.2/tests; all: every 
 help_SKIP          := 'tests to leave out'
 help_LANES         := 'lanes of check-full to run, such as "debug clang-x86 table"; empty: all'
 help_CHECKERS      := 'of: checkpatch maintainers kerneldoc w1 sparse coccicheck docs; empty: all'
+help_AFTER         := 'commit of the tree: make checkers looks at what later ones touch; empty: all'
 help_RANGE         := 'commits for make commits; empty: all'
 help_OTHERS        := 'where make commits compiles KVM, in addition to ARCH; empty: nowhere'
 help_SIDES         := 'of base series, for make table: series keeps the results of the base; empty: both'

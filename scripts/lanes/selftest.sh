@@ -35,7 +35,7 @@ caught()
 # checker NAME TEXT: run it on $BAD
 checker()
 {
-	TREE=$BAD ARCH=riscv "$TOP/scripts/lanes/checkers.sh" "$1" >"$OUT/$1" 2>&1 &&
+	TREE=$BAD ARCH=riscv AFTER=$HEAD_ID "$TOP/scripts/lanes/checkers.sh" "$1" >"$OUT/$1" 2>&1 &&
 		say "(checker $1 exited with 0)" >"$OUT/$1"
 	caught "$1" "$2" "$OUT/$1"
 }
@@ -103,7 +103,7 @@ checker kerneldoc "nothing"
 checker w1 "missing-prototypes\|no previous prototype"
 checker w1 "uninitialized"
 checker sparse "noderef"
-checker coccicheck "kfree"
+checker coccicheck "NULL check before"
 checker docs "is-not-there.rst"
 start_over
 echo "/* nobody's */" >"$BAD/violation.c"

@@ -48,8 +48,8 @@ struct sbi_row {
 };
 
 /* V01 is not an extension that the guest can ask for. */
-#define ROW(ext, _extid, ...)	[KVM_RISCV_SBI_EXT_##ext] = \
-	{ .name = #ext, .extid = _extid, ##__VA_ARGS__ }
+#define ROW(ext, _extid, ...)		\
+	[KVM_RISCV_SBI_EXT_##ext] = { .name = #ext, .extid = _extid, ##__VA_ARGS__ }
 static const struct sbi_row rows[] = {
 	ROW(TIME, 0x54494d45),
 	ROW(IPI, 0x735049),
