@@ -35,7 +35,7 @@ config()
 	s390) printf 'CONFIG_%s\n' KVM=m ;;
 	riscv) printf 'CONFIG_%s\n' ARCH_RV64I=y MMU=y SMP=y RISCV_SBI=y FPU=y RISCV_ISA_V=y PERF_EVENTS=y \
 			RISCV_PMU=y RISCV_PMU_SBI=y KVM=m ;;
-	arm64) printf 'CONFIG_%s\n' PERF_EVENTS=y HW_PERF_EVENTS=y ARM_PMUV3=y KVM=y ;;
+	arm64) printf 'CONFIG_%s\n' PERF_EVENTS=y ARM_PMU=y HW_PERF_EVENTS=y ARM_PMUV3=y KVM=y ;;
 	x86) printf 'CONFIG_%s\n' 64BIT=y SMP=y PCI=y KVM=m KVM_INTEL=m KVM_AMD=m KVM_SMM=y KVM_HYPERV=y KVM_XEN=y \
 			KVM_IOAPIC=y X86_USER_SHADOW_STACK=y ;;
 	esac
