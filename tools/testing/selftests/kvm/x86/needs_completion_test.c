@@ -795,7 +795,7 @@ static const char *no_tpr_access(void)
 static void setup_tpr_access(struct nc_test *t)
 {
 	set_tpr_access_reporting(t->vcpu, true);
-	t->want.gpr[RBX] = APIC_DEFAULT_GPA + APIC_TASKPRI;
+	t->want.gpr[RBX] = APIC_DEFAULT_GPA | APIC_TASKPRI;
 }
 
 static void expect_tpr_access(struct nc_test *t)
@@ -843,7 +843,7 @@ static void setup_ioapic_eoi(struct nc_test *t)
 	set_lapic_bit(&lapic, APIC_TMR, EOI_VECTOR);
 	vcpu_ioctl(t->vcpu, KVM_SET_LAPIC, &lapic);
 
-	t->want.gpr[RBX] = APIC_DEFAULT_GPA + APIC_EOI;
+	t->want.gpr[RBX] = APIC_DEFAULT_GPA | APIC_EOI;
 	t->want.gpr[RAX] = 0;
 }
 
