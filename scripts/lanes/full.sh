@@ -99,7 +99,7 @@ for word in riscv arm64 x86; do
 	has "$word" || left+="; $word"
 done
 has riscv || left+="; the lanes' own tests, which need riscv"
-for word in LANES TESTS SKIP SIDES RANGE CHECKERS QUICK; do
+for word in LANES TESTS SKIP SIDES RANGE CHECKERS AFTER QUICK; do
 	[ -z "${!word:-}" ] || left+="; what $word=\"${!word}\" leaves out"
 done
 say "left out: $left"
