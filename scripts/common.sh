@@ -41,6 +41,19 @@ die()
 	exit "${DIE_STATUS:-2}"
 }
 
+# known_arches WORDS: they are; said before anything else is looked at
+known_arches()
+{
+	local word
+
+	for word in $1; do
+		case $word in
+		riscv|arm64|x86) ;;
+		*) die "ARCH=$word is not one of: riscv arm64 x86" "ARCH=\"riscv x86\"" ;;
+		esac
+	done
+}
+
 # note_status STATUS: into build/status. make turns every failure into 2, so that
 # a 2 does not take the place of what failed below it.
 note_status()

@@ -4,6 +4,8 @@
 # setup.sh [ARCH ...]: see that every tool is there, install what is not.
 # FULL=1: those of "make check-full" too.
 #
+#	setup.sh list [ARCH ...]	"TOOL PACKAGE" of all that it would see to
+#
 # Missing tools are named all at once, each with the Debian package that has
 # it. As root on Debian they are installed; anyone else gets the one command to
 # run as root. A QEMU that is too old in the release comes from the release's
@@ -11,7 +13,14 @@
 
 . "$(dirname -- "$0")/common.sh"
 
+LIST=0
+[ "${1:-}" != list ] || { LIST=1; shift; }
 [ $# -gt 0 ] || set -- riscv arm64 x86
+known_arches "$*"
+case ${SETUP:-install} in
+install|check) ;;
+*) die "SETUP=$SETUP is neither install nor check" "make setup SETUP=check" ;;
+esac
 
 # What each release is known to lack was seen with Debian 12: QEMU 7.2 prints
 # nothing after OpenSBI. 10.0 is the oldest that this was run with.
@@ -19,20 +28,24 @@ QEMU_MIN=10.0
 
 MISSING=()	# "what|package|why"
 
-# need TOOL PACKAGE WHY
-need() { command -v "$1" >/dev/null 2>&1 || MISSING+=("$1|$2|$3"); }
+# have TOOL: as a file, for common.sh has a function git. Never with "list".
+have() { [ "$LIST" = 0 ] && type -P "$1" >/dev/null; }
 
-# need_header PACKAGE WHY CC HEADER: the compiler finds the header
+# need TOOL PACKAGE WHY
+need() { have "$1" || MISSING+=("$1|$2|$3"); }
+
+# need_header PACKAGE WHY CC HEADER: the compiler finds the header. One that is not
+# there finds none, and nothing is installed twice.
 need_header()
 {
-	command -v "$3" >/dev/null 2>&1 || return 0	# named already
+	have "$3" || { MISSING+=("$4|$1|$2"); return 0; }
 	echo "#include <$4>" | "$3" -E -x c - >/dev/null 2>&1 || MISSING+=("$4|$1|$2")
 }
 
 # need_libc PACKAGE CC: static linking works
 need_libc()
 {
-	command -v "$2" >/dev/null 2>&1 || { MISSING+=("libc for $2|$1|the selftests, static"); return 0; }
+	have "$2" || { MISSING+=("libc for $2|$1|the selftests, static"); return 0; }
 	[ -f "$("$2" -print-file-name=libc.a)" ] || MISSING+=("libc.a for $2|$1|the selftests, static")
 }
 
@@ -41,7 +54,7 @@ need_qemu()
 {
 	local have
 
-	if ! command -v "$1" >/dev/null 2>&1; then
+	if ! have "$1"; then
 		MISSING+=("$1|$2|running the tests")
 		return 0
 	fi
@@ -66,6 +79,8 @@ probe()
 	need bison bison "kconfig"
 	need bc bc "the kernel"
 	need perl perl "the kernel, get_maintainer.pl"
+	# Debian's perl-base has perl, and half of its modules.
+	! have perl || perl -MFile::Find -e 1 2>/dev/null || MISSING+=("modules of perl|perl|the kernel, get_maintainer.pl")
 	need rsync rsync "installing the selftests"
 	need cpio cpio "the initramfs"
 	need ccache ccache "building the base and the series only once"
@@ -115,7 +130,8 @@ probe()
 # The riscv emulator left qemu-system-misc for a package of its own in 10.0.
 qemu_package()
 {
-	apt-cache "${APT[@]}" show qemu-system-riscv >/dev/null 2>&1 &&
+	# apt-cache would take a second to say.
+	[ "$LIST" = 0 ] && apt-cache "${APT[@]}" show qemu-system-riscv >/dev/null 2>&1 &&
 		echo qemu-system-riscv || echo qemu-system-misc
 }
 
@@ -158,6 +174,10 @@ packages() { printf '%s\n' "${MISSING[@]}" | cut -d'|' -f2 | sort -u; }
 again="setup$([ "${FULL:-0}" != 1 ] || echo " FULL=1")${LLVM:+ LLVM=$LLVM}"
 APT=()
 probe "$@"
+if [ "$LIST" = 1 ]; then
+	printf '%s\n' "${MISSING[@]}" | awk -F '|' '{ sub(/.* for /, "", $1); gsub(/ /, "-", $1); print $1, $2 }'
+	exit 0
+fi
 if [ ${#MISSING[@]} -eq 0 ]; then
 	[ "${V:-0}" = 0 ] || say "every tool is there"
 	exit 0
