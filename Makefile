@@ -130,6 +130,7 @@ _scripts:
 		sh -c 'scripts/test/run && scripts/test/mutants' && \
 		echo "$$state" >'$(BUILD)/log/scripts-passed'
 _check-full:
+	@scripts/lanes/full.sh check
 	@FULL=1 scripts/setup.sh $(ARCH)
 	+@$(MAKE) _tree
 	+@scripts/lanes/full.sh

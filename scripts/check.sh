@@ -346,8 +346,14 @@ busybox()
 	printf '%s\n' "$file"
 }
 
+known_arches "$ARCH"
+case $ON in
+series|base) ;;
+*) die "ON=$ON is neither series nor base" "ON=base" ;;
+esac
 case ${1:-} in
 build)
+	known_arches "${2:-none}"
 	runner "$2" build
 	;;
 run)

@@ -9,6 +9,7 @@
 
 . "$(dirname -- "$0")/common.sh"
 
+[ $# -gt 0 ] || die "locked.sh needs a command" "locked.sh make _check"
 [ "${SERIES_LOCKED:-}" != "$BUILD" ] || exec "$@"
 while :; do
 	mkdir -p "$BUILD" || die "cannot write to $BUILD" "set BUILD= to a directory of yours"

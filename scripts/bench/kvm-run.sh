@@ -65,9 +65,10 @@ measure()
 	[ "$arch" != riscv ] || link "$tree" "$arch"
 }
 
+[ $# -gt 0 ] || { read -r -a all <<<"${ARCH:-riscv arm64 x86}"; set -- "${all[@]}"; }
+known_arches "$*"
 mkdir -p "$OUT"
 A=${A:-$(ON=base "$TOP/scripts/check.sh" base-path)}
-[ $# -gt 0 ] || { read -r -a all <<<"${ARCH:-riscv arm64 x86}"; set -- "${all[@]}"; }
 for arch; do
 	measure "$A" "$arch" a
 	measure "$B" "$arch" b

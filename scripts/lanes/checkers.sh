@@ -266,6 +266,7 @@ for checker; do
 	*) die "there is no checker $checker" "one of: ${ALL[*]}" ;;
 	esac
 done
+known_arches "$ARCH"
 [ -e "$TREE/.git" ] || die "there is no tree at $TREE" "make tree"
 BASE=$(tree_git rev-parse --verify -q "${AFTER:-refs/series/base}^{commit}") ||
 	die "there is no commit ${AFTER:-refs/series/base} in $TREE" "AFTER= is what git calls a commit, e.g. HEAD~3"

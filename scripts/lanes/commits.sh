@@ -218,6 +218,10 @@ one()
 	return "$status"
 }
 
+known_arches "$ARCH"
+for arch in $OTHERS; do
+	[[ " $COMPILED " == *" $arch "* ]] || die "OTHERS=$arch is not one of: $COMPILED" "OTHERS=s390"
+done
 [ -e "$TREE/.git" ] || die "there is no tree at $TREE" "make tree"
 base=$(tree_git rev-parse refs/series/base)
 range=${1:-$base..HEAD}

@@ -4,6 +4,8 @@
 # full.sh: every lane, one after the other, whatever fails on the way; then one
 # line for each with its time. LANES= names some of them, "debug" all that begin
 # with "debug-".
+#
+#	full.sh check	only see that LANES names lanes
 
 . "$(dirname -- "$0")/../common.sh"
 
@@ -59,7 +61,7 @@ lanes()
 	go base lane ON=base
 	for arch in $ARCH; do
 		# The first is the default, which the lane "series" runs.
-		variants=$(env -u ARCH make -s -C "$TREE/$RUNNER" ARCH="$arch" "print-VARIANTS_$arch" | cut -s -d' ' -f2-)
+		variants=$(env -u ARCH make -s -C "$runner" ARCH="$arch" "print-VARIANTS_$arch" | cut -s -d' ' -f2-)
 		for variant in $variants; do
 			go "variant-$arch-$variant" lane ARCH="$arch" VARIANT="$variant"
 		done
@@ -79,8 +81,15 @@ lanes()
 	return 0
 }
 
-[ -e "$TREE/$RUNNER/run.sh" ] || die "$TREE has no $RUNNER" "make tree"
-mkdir -p "$BUILD/log"
+case ${1:-} in
+''|check) ;;
+*) die "full.sh knows check, not \"$1\"" "make check-full" ;;
+esac
+known_arches "$ARCH"
+# The variants are those of the tree, or before it is made, of the same files here.
+runner=$TREE/$RUNNER
+[ -e "$runner/run.sh" ] || runner=$TOP/$RUNNER
+[ -e "$runner/run.sh" ] || die "$TREE has no $RUNNER" "make tree"
 names=
 listing=1
 lanes
@@ -88,6 +97,9 @@ for word in ${LANES:-}; do
 	[[ "$names " == *" $word "* || $names == *" $word-"* ]] ||
 		die "LANES=$word is no lane of $ARCH" "one of:$names"
 done
+[ "${1:-}" != check ] || exit 0
+[ -e "$TREE/$RUNNER/run.sh" ] || die "$TREE has no $RUNNER" "make tree"
+mkdir -p "$BUILD/log"
 listing=0
 : >"$summary"
 lanes

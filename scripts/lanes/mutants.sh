@@ -36,6 +36,11 @@ runner()
 		BUILD_PATH="$BUILD/mutants-$arch" "$@" </dev/null
 }
 
+case ${1:-run} in
+list|report|run) ;;
+*) die "mutants.sh knows list and report, not \"$1\"" "mutants.sh, mutants.sh list or mutants.sh report" ;;
+esac
+known_arches "$ARCH"
 [ -e "$TREE/.git" ] || die "there is no tree at $TREE" "make tree"
 git -C "$TREE" rev-parse -q --verify refs/series/base >/dev/null ||
 	die "$TREE has no refs/series/base" "make tree"
@@ -43,8 +48,6 @@ git -C "$TREE" rev-parse -q --verify refs/series/base >/dev/null ||
 case ${1:-run} in
 list) mutants list $ARCH; exit ;;
 report) mutants report $ARCH; exit ;;
-run) ;;
-*) die "mutants.sh knows list and report, not \"$1\"" "mutants.sh, mutants.sh list or mutants.sh report" ;;
 esac
 
 mkdir -p "$OUT"

@@ -15,11 +15,13 @@ wrong=0
 known="$COMPILED riscv arm64 x86"
 # shellcheck disable=SC2086
 [ $# -gt 0 ] || set -- $known
+for arch; do
+	[[ " $known " == *" $arch "* ]] || die "others.sh does not know $arch" "one of: $known"
+done
 [ -e "$TREE/.git" ] || die "there is no tree at $TREE" "make tree"
 need_clang
 base=$("$TOP/scripts/check.sh" base-path)
 for arch; do
-	[[ " $known " == *" $arch "* ]] || die "others.sh does not know $arch" "one of: $known"
 	start=$(date +%s)
 	compile "$base" "$arch" base
 	compile "$TREE" "$arch" series

@@ -110,6 +110,10 @@ compare()
 	say "table: $TABLE"
 }
 
+known_arches "$ARCH"
+for on in ${SIDES:-}; do
+	[[ $on == base || $on == series ]] || die "SIDES=$on is neither base nor series" "SIDES=series"
+done
 case ${1:-run} in
 run)
 	out=$RESULTS
@@ -117,7 +121,6 @@ run)
 	mkdir -p "$BUILD/log" "$out"
 	ended=0
 	for on in ${SIDES:-base series}; do
-		[[ $on == base || $on == series ]] || die "SIDES=$on is neither base nor series" "SIDES=series"
 		for arch in $ARCH; do
 			ON=$on "$TOP/scripts/check.sh" build "$arch" >"$BUILD/log/table-build.log" 2>&1 ||
 				DIE_STATUS=3 die "$arch does not build on the $on" "see $BUILD/log/table-build.log"
