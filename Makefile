@@ -114,8 +114,7 @@ check-full: ## every lane: profiles, variants, clang, VMX, base against series, 
 	$(locked) $(MAKE) _check-full
 
 _all: setup _tree
-	+@scripts/step.sh "kernels and selftests: $(ARCH)" "make V=1" \
-		$(MAKE) -j$(JOBS) $(build_goals)
+	+@$(MAKE) -j$(JOBS) $(build_goals)
 	@scripts/check.sh summary
 _check: setup _tree
 	+@$(MAKE) -j$(JOBS) _scripts $(build_goals)
@@ -151,7 +150,7 @@ build: ## build kernels and selftests
 	$(locked) $(MAKE) setup _tree
 	$(locked) $(MAKE) -j$(JOBS) $(build_goals)
 $(build_goals): _build-%:
-	+@scripts/step.sh "$* $(ON)$(SUFFIX): kernel, selftests" \
+	+@STEP_LOGS='$(BUILD)/$*$(SUFFIX)/logs' scripts/step.sh "$* $(ON)$(SUFFIX): kernel, selftests" \
 		"make build ARCH=$*$(addprefix $() PROFILE=,$(PROFILE))$(addprefix $() LLVM=,$(LLVM)) ON=$(ON) V=1" scripts/check.sh build $*
 rerun: ## boot and test what was built last
 	@$(no_spaces)scripts/locked.sh scripts/check.sh run

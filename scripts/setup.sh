@@ -13,6 +13,9 @@
 
 . "$(dirname -- "$0")/common.sh"
 
+# shellcheck source=scripts/progress.sh
+. "$TOP/scripts/progress.sh"
+
 LIST=0
 [ "${1:-}" != list ] || { LIST=1; shift; }
 [ $# -gt 0 ] || set -- riscv arm64 x86
@@ -219,12 +222,14 @@ mapfile -t qemu < <(printf '%s\n' "${wanted[@]}" | grep '^qemu-' || :)
 mapfile -t rest < <(printf '%s\n' "${wanted[@]}" | grep -v '^qemu-' || :)
 install()
 {
-	apt-get "$@" >>"$tmp/log" 2>&1 || {
+	progress_start "installing" "$tmp/log"
+	without_progress apt-get "$@" >>"$tmp/log" 2>&1 || {
 		tail -n 15 "$tmp/log" >&2
 		cp "$tmp/log" "${TMPDIR:-/tmp}/kvm-vcpu-reset-setup.log"
 		die "apt-get could not install the packages" \
 			"see ${TMPDIR:-/tmp}/kvm-vcpu-reset-setup.log, mend apt, and run make $again again"
 	}
+	progress_stop
 }
 [ ${#rest[@]} -eq 0 ] || install install -y --no-install-recommends "${rest[@]}"
 [ ${#qemu[@]} -eq 0 ] || install "${APT[@]}" install -y --no-install-recommends "${qemu[@]}"
