@@ -173,6 +173,8 @@ mutants: ## leave out each statement of the reset path: a test has to fail (ONLY
 	@$(no_spaces)scripts/locked.sh scripts/lanes/mutants.sh
 lanes-selftest: ## deliberate violations that the lanes must catch
 	@$(no_spaces)scripts/locked.sh scripts/lanes/selftest.sh
+fresh: ## make, make check and make check ON=base in a bare Debian 12, as root
+	@$(no_spaces)scripts/locked.sh scripts/fresh.sh
 
 ## The series
 refresh: ## write the commits of the tree back to patches/ and the added files
@@ -207,14 +209,16 @@ kselftest-path: ## the installed selftests of one ARCH
 clean: ## remove what was built; the tree and results stay
 	+@scripts/locked.sh $(MAKE) _clean
 _clean:
+	@scripts/fresh.sh clean
 	@rm -rf '$(BUILD)'/{riscv,arm64,x86}* '$(BUILD)'/{linux,base}/out-* '$(BUILD)'/{commits,mutants}{,-riscv,-arm64,-x86} \
-		'$(BUILD)'/violations{,-debug,-rt,-vmx} '$(BUILD)'/htmldocs-{base,series} \
+		'$(BUILD)'/violations{,-debug,-rt,-vmx,-fresh} '$(BUILD)'/htmldocs-{base,series} \
 		'$(BUILD)'/{others,checkers,bench,log,kconfig,mbox}
 	@[ ! -e '$(TREE)/.git' ] || git -C '$(TREE)' worktree prune
 distclean: ## remove build/ and .config; the cache stays
 	+@scripts/locked.sh $(MAKE) _distclean
 _distclean:
 	@scripts/series.sh saved || [ '$(FORCE)' = 1 ]
+	@scripts/fresh.sh clean
 	@rm -rf '$(BUILD)' .config
 
 help: ## this text
@@ -259,7 +263,7 @@ help_BUSYBOX       := 'static, for that ARCH; empty: Debian'"'"'s is fetched for
 help_SETUP         := 'check: install nothing'
 help_V             := '1: show commands and their output'
 
-.PHONY: checkers others commits table mutants lanes-selftest
+.PHONY: checkers others commits table mutants lanes-selftest fresh
 .PHONY: all check setup base tree build rerun test-scripts shell refresh apply mbox $(CONFIGS)
 .PHONY: tree-path base-path image-path kselftest-path clean distclean help
 .PHONY: check-full _all _scripts _check _check-full _lane _tree _clean _distclean $(build_goals)

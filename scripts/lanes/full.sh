@@ -77,8 +77,7 @@ lanes()
 	go table "$TOP/scripts/lanes/table.sh"
 	go mutants "$TOP/scripts/lanes/mutants.sh"
 	has riscv && go selftest "$TOP/scripts/lanes/selftest.sh"
-	# has() of the last line must not be the status
-	return 0
+	[ -n "$no_fresh" ] || go fresh "$TOP/scripts/fresh.sh"
 }
 
 case ${1:-} in
@@ -90,6 +89,7 @@ known_arches "$ARCH"
 runner=$TREE/$RUNNER
 [ -e "$runner/run.sh" ] || runner=$TOP/$RUNNER
 [ -e "$runner/run.sh" ] || die "$TREE has no $RUNNER" "make tree"
+no_fresh=$("$TOP/scripts/fresh.sh" possible || :)
 names=
 listing=1
 lanes
@@ -111,6 +111,7 @@ for word in riscv arm64 x86; do
 	has "$word" || left+="; $word"
 done
 has riscv || left+="; the lanes' own tests, which need riscv"
+[ -z "$no_fresh" ] || left+="; make fresh: $no_fresh"
 for word in LANES TESTS SKIP SIDES RANGE CHECKERS AFTER QUICK; do
 	[ -z "${!word:-}" ] || left+="; what $word=\"${!word}\" leaves out"
 done

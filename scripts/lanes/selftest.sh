@@ -5,7 +5,9 @@
 # on top of the series, on riscv and, for VMX, on x86; each must be caught and
 # named.
 #
-# Needs the kernels: "make build ARCH='riscv x86'", and for the checkers that
+#	selftest.sh fresh	only that of "make fresh", two minutes without a kernel
+#
+# The others need the kernels: "make build ARCH='riscv x86'", and for the checkers that
 # compare "make build ARCH=riscv ON=base".
 
 . "$(dirname -- "$0")/../common.sh"
@@ -15,6 +17,12 @@ BAD=$BUILD/violations
 OUT=$BUILD/violations-log
 failed=0
 passed=0
+skipped=0
+
+case ${1:-} in
+''|fresh) ;;
+*) die "selftest.sh knows fresh, not \"$1\"" "make lanes-selftest" ;;
+esac
 
 # violate MESSAGE: commit what was changed in $BAD
 violate() { git -C "$BAD" add -A && git -C "$BAD" -c user.name=x -c user.email=x@example.org commit -q -m "$1"; }
@@ -58,13 +66,43 @@ into()
 	mv "$BAD/new.c" "$BAD/$1"
 }
 
+# a tool that setup.sh does not install: a clone of what is committed, with one
+# line less. One architecture, for the sake of speed.
+fresh()
+{
+	local why clone=$OUT/clone
+
+	why=$("$TOP/scripts/fresh.sh" possible || :)
+	if [ -n "$why" ]; then
+		skipped=$((skipped + 1))
+		say "skipped: fresh        $why"
+		return
+	fi
+	rm -rf -- "$clone"
+	git clone -q --no-hardlinks "$TOP" "$clone"
+	sed -i '/^\tneed flex flex /d' "$clone/scripts/setup.sh"
+	git -C "$clone" -c user.name=x -c user.email=x@example.org commit -q -a -m "setup: Install no flex"
+	env -u TREE -u SERIES_LOCKED -u PATCHES BUILD="$BUILD/violations-fresh" ARCH=x86 \
+		"$clone/scripts/fresh.sh" >"$OUT/fresh" 2>&1 && say "(exited with 0)" >"$OUT/fresh"
+	caught fresh "^ *flex  *flex\|flex: not found\|flex: command not found" "$OUT/fresh"
+	caught fresh "^0 passed, 1 failed, 0 skipped" "$OUT/fresh"
+	rm -rf -- "$clone" "$BUILD/violations-fresh"
+}
+
+mkdir -p "$OUT"
+if [ "${1:-}" = fresh ]; then
+	fresh
+	say "$passed passed, $failed failed, $skipped skipped"
+	[ "$failed" = 0 ]
+	exit
+fi
+
 RISCV=arch/riscv/kvm/vcpu.c
 
 for arch in riscv x86; do
 	[ -e "$TREE/out-$arch/.config" ] || die "there is no $arch kernel" "make build ARCH=$arch"
 done
 [ -e "$BUILD/base/out-riscv/.config" ] || die "there is no riscv kernel of the base" "make build ARCH=riscv ON=base"
-mkdir -p "$OUT"
 HEAD_ID=$(git -C "$TREE" rev-parse HEAD)
 if [ ! -e "$BAD/.git" ]; then
 	need_space "$BUILD" 3072
@@ -189,5 +227,8 @@ TREE=$BAD BUILD=$BUILD/violations-vmx ARCH=x86 TESTS=set_sregs_test "$TOP/script
 	say "(exited with 0)" >>"$OUT/vmx"
 caught vmx "FAIL: kernel: WARNING" "$OUT/vmx"
 
-say "$passed passed, $failed failed, 0 skipped"
+# --- what only runs where it was written
+fresh
+
+say "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]
