@@ -42,6 +42,8 @@ VARIANT  ?=
 BUSYBOX  ?=
 QEMU     ?=
 BRANCH   ?= kvm-vcpu-reset
+TOPIC    ?=
+TRAILERS ?=
 VERSION  ?= 1
 SINCE    ?=
 FORCE    ?= 0
@@ -90,12 +92,13 @@ $(eval $(call positive,JOBS,0))
 $(foreach v,NR_CPUS MEMORY TIMEOUT_SCALE BOOT_TIMEOUT,$(eval $(call positive,$(v),1)))
 
 override JOBS := $(if $(filter 0,$(JOBS)),$(shell nproc),$(JOBS))
-TREE := $(BUILD)/linux
-SUFFIX := $(addprefix -,$(filter-out vmx,$(PROFILE)))$(if $(LLVM),-clang)
+# One topic has a tree and build output of its own, next to those of the series.
+TREE := $(BUILD)/$(if $(TOPIC),topic,linux)
+SUFFIX := $(if $(TOPIC),-topic)$(addprefix -,$(filter-out vmx,$(PROFILE)))$(if $(LLVM),-clang)
 RUNNER := tools/testing/selftests/kvm/qemu
 
 export BUILD CACHE TREE KERNEL ARCH ON VARIANT PROFILE TESTS NR_CPUS MEMORY TIMEOUT_SCALE
-export ONLY QUICK EXPLAINED SIDES SKIP OTHERS LANES AFTER BOOT_TIMEOUT BUSYBOX QEMU BRANCH VERSION SINCE FORCE SETUP V LLVM JOBS SUFFIX RUNNER
+export ONLY QUICK EXPLAINED SIDES SKIP OTHERS LANES AFTER BOOT_TIMEOUT BUSYBOX QEMU BRANCH TOPIC TRAILERS VERSION SINCE FORCE SETUP V LLVM JOBS SUFFIX RUNNER
 export USE_CCACHE := $(CCACHE)
 
 # kbuild takes no path with spaces; only the build directory must be without.
@@ -145,7 +148,7 @@ base: ## get Linux and check it
 tree: ## make or update the git tree with one commit per patch
 	$(locked) $(MAKE) _tree
 _tree:
-	@scripts/series.sh tree
+	@scripts/series.py tree
 build: ## build kernels and selftests
 	$(locked) $(MAKE) setup _tree
 	$(locked) $(MAKE) -j$(JOBS) $(build_goals)
@@ -165,7 +168,11 @@ checkers: ## sparse, checkpatch, coccicheck, kernel-doc, W=1, htmldocs: what is 
 	@$(no_spaces)scripts/locked.sh scripts/lanes/checkers.sh $(CHECKERS)
 others: ## compile KVM of loongarch, mips, powerpc and s390
 	@$(no_spaces)scripts/locked.sh scripts/lanes/others.sh
-commits: ## build, boot and test every commit by itself
+topics: ## each topic on what it needs: applies, every commit builds and passes, reproducers fail without it
+	@$(no_spaces)scripts/locked.sh scripts/lanes/topics.sh $(TOPIC)
+stable: ## what is marked for stable, onto the stable kernels that Debian has
+	@$(no_spaces)scripts/locked.sh scripts/lanes/stable.sh $(VERSIONS)
+commits: ## build, boot and test every commit of the series by itself
 	@$(no_spaces)scripts/locked.sh scripts/lanes/commits.sh $(RANGE)
 table: ## every KVM selftest on the base and on the series, side by side
 	@$(no_spaces)scripts/locked.sh scripts/lanes/table.sh
@@ -178,11 +185,11 @@ fresh: ## make, make check and make check ON=base in a bare Debian 12, as root
 
 ## The series
 refresh: ## write the commits of the tree back to patches/ and the added files
-	@scripts/locked.sh scripts/series.sh refresh
+	@scripts/locked.sh scripts/series.py refresh
 apply: ## put the series on a new BRANCH of your own git tree KERNEL
-	@KERNEL= scripts/locked.sh scripts/series.sh apply '$(KERNEL)'
-mbox: ## mail form with cover letter, To and Cc (VERSION=2 adds a range-diff)
-	@KERNEL= scripts/locked.sh scripts/series.sh mbox
+	@KERNEL= scripts/locked.sh scripts/series.py apply '$(KERNEL)'
+mbox: ## mail form, one directory a topic, with cover letter, To and Cc (VERSION=2 adds a range-diff)
+	@KERNEL= scripts/locked.sh scripts/series.py mbox
 
 ## Configuration (.config; none is needed)
 CONFIGS := menuconfig nconfig defconfig olddefconfig savedefconfig
@@ -210,14 +217,14 @@ clean: ## remove what was built; the tree and results stay
 	+@scripts/locked.sh $(MAKE) _clean
 _clean:
 	@scripts/fresh.sh clean
-	@rm -rf '$(BUILD)'/{riscv,arm64,x86}* '$(BUILD)'/{linux,base}/out-* '$(BUILD)'/{commits,mutants}{,-riscv,-arm64,-x86} \
+	@rm -rf '$(BUILD)'/{riscv,arm64,x86}* '$(BUILD)'/{linux,base,topic,needs}/out-* '$(BUILD)'/{commits,mutants,stable}{,-riscv,-arm64,-x86} \
 		'$(BUILD)'/violations{,-debug,-rt,-vmx,-fresh} '$(BUILD)'/htmldocs-{base,series} \
 		'$(BUILD)'/{others,checkers,bench,log,kconfig,mbox}
 	@[ ! -e '$(TREE)/.git' ] || git -C '$(TREE)' worktree prune
 distclean: ## remove build/ and .config; the cache stays
 	+@scripts/locked.sh $(MAKE) _distclean
 _distclean:
-	@scripts/series.sh saved || [ '$(FORCE)' = 1 ]
+	@scripts/series.py saved || [ '$(FORCE)' = 1 ]
 	@scripts/fresh.sh clean
 	@rm -rf '$(BUILD)' .config
 
@@ -228,13 +235,13 @@ help: ## this text
 	@printf '\nmake itself exits with 0 or 2; %s has the status that README.md lists.\n' '$(BUILD)/status'
 
 help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS SKIP SIDES LANES CHECKERS AFTER RANGE OTHERS ONLY QUICK EXPLAINED ON VARIANT QEMU NR_CPUS MEMORY TIMEOUT_SCALE \
-	BOOT_TIMEOUT KERNEL BUILD CACHE BRANCH VERSION SINCE FORCE BUSYBOX SETUP V
+	BOOT_TIMEOUT KERNEL BUILD CACHE BRANCH TOPIC TRAILERS VERSION SINCE FORCE BUSYBOX SETUP V
 help_ARCH          := 'of riscv arm64 x86'
 help_PROFILE       := 'debug, rt, vmx (x86 on kvm_intel in Bochs) or empty'
 help_LLVM          := 'suffix of clang, such as -19; empty: gcc'
 help_CCACHE        := 'y or n'
 help_JOBS          := 'parallel compile jobs'
-help_TESTS         := 'names or patterns; empty: patches/v7.2/tests; all: every KVM selftest'
+help_TESTS         := 'names or patterns; empty: patches/v7.3/tests; all: every KVM selftest'
 help_SKIP          := 'tests to leave out'
 help_LANES         := 'lanes of check-full to run, such as "debug clang-x86 table"; empty: all'
 help_CHECKERS      := 'of: checkpatch maintainers kerneldoc w1 sparse coccicheck docs; empty: all'
@@ -256,14 +263,16 @@ help_KERNEL        := 'base: a git tree, an unpacked tree or a tarball'
 help_BUILD         := 'build directory'
 help_CACHE         := 'downloads; shared by all checkouts'
 help_BRANCH        := 'what make apply creates'
+help_TOPIC         := 'of the series: make tree, check, apply and mbox take what it needs and itself'
+help_TRAILERS      := 'of the sender, a line each, for each mailed patch'
 help_VERSION       := 'of the mailed series'
-help_SINCE         := 'commit here that the last version was sent from (default: the tag sent/vN)'
+help_SINCE         := 'commit here that the last version was sent from (default: the tag sent/TOPIC/vN)'
 help_FORCE         := '1: prefer this side when tree and files both changed'
 help_BUSYBOX       := 'static, for that ARCH; empty: Debian'"'"'s is fetched for make shell'
 help_SETUP         := 'check: install nothing'
 help_V             := '1: show commands and their output'
 
-.PHONY: checkers others commits table mutants lanes-selftest fresh
+.PHONY: checkers others topics stable commits table mutants lanes-selftest fresh
 .PHONY: all check setup base tree build rerun test-scripts shell refresh apply mbox $(CONFIGS)
 .PHONY: tree-path base-path image-path kselftest-path clean distclean help
 .PHONY: check-full _all _scripts _check _check-full _lane _tree _clean _distclean $(build_goals)

@@ -1,23 +1,42 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# base.sh: find the base kernel and make it a git commit.
+# base.sh [VERSION]: find the base kernel, or another VERSION, and make it a git
+# commit.
 #
 # Prints "GITDIR COMMIT". The source is, in this order: KERNEL= (a git tree,
 # an unpacked tree or a tarball), the cache, kernel.org, the Debian mirror that
-# apt is set up with, Debian's linux-source package. Whatever the source, the
-# files that the patches touch must have the content that BASE records.
+# apt is set up with, Debian's linux-source package from whatever suite has it.
+# A source that has not got it is the next try. Whatever the source, the files
+# that the patches touch must have the content that BASE records; if they do,
+# another version of the same series is as good.
 
 . "$(dirname -- "$0")/common.sh"
 
-VERSION=$(base_key version)
+VERSION=${1:-$(base_key version)}
 SERIES=${VERSION%.*}
 [ -n "$VERSION" ] || die "$PATCHES/BASE names no version" "restore it: git checkout -- $PATCHES/BASE"
+
+# Of another version nothing is known, and KERNEL= is not it.
+if [ $# -gt 0 ]; then
+	KERNEL=
+	base_files() { :; }
+	[[ $VERSION =~ ^[0-9]+\.[0-9]+(\.[0-9]+)?$ ]] || die "$VERSION is not a version of Linux" "base.sh 6.12.107"
+fi
 
 progress() { printf '%s\n' "$*" >&2; }
 
 # is_kernel DIR
 is_kernel() { [ -f "$1/Makefile" ] && [ -f "$1/Kbuild" ] && [ -d "$1/virt/kvm" ]; }
+
+# version_of GITDIR TREE: as its Makefile has it
+version_of()
+{
+	{ git --git-dir="$1" cat-file blob "$2:Makefile" 2>/dev/null || :; } | awk -F ' *= *' '
+		/^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION)( |=)/ { v[$1] = $2 }
+		/^EXTRAVERSION/ { exit }
+		END { print v["VERSION"] "." v["PATCHLEVEL"] (v["SUBLEVEL"] ? "." v["SUBLEVEL"] : "") v["EXTRAVERSION"] }'
+}
 
 # commit_tree GITDIR: commit the index of GITDIR; the same content always
 # gives the same commit.
@@ -28,7 +47,7 @@ commit_tree()
 	tree=$(git --git-dir="$1" write-tree)
 	GIT_AUTHOR_NAME=$GIT_COMMITTER_NAME GIT_AUTHOR_EMAIL=$GIT_COMMITTER_EMAIL \
 	GIT_AUTHOR_DATE=$stamp GIT_COMMITTER_DATE=$stamp \
-		git --git-dir="$1" commit-tree -m "Linux $VERSION" "$tree"
+		git --git-dir="$1" commit-tree -m "Linux $(version_of "$1" "$tree")" "$tree"
 }
 
 # import DIR GITDIR [add options]: the content of DIR as one commit. Every file
@@ -72,17 +91,31 @@ import_tarball()
 	trap - EXIT
 }
 
-# verify GITDIR COMMIT ORIGIN NEXT: name the first file that is not as BASE says.
+# differing GITDIR COMMIT: the files that are not as BASE says
+differing()
+{
+	local -a paths
+
+	mapfile -t paths < <(base_files | cut -d' ' -f2-)
+	[ ${#paths[@]} -gt 0 ] || return 0
+	LC_ALL=C comm -23 <(base_files | LC_ALL=C sort) \
+		<(git --git-dir="$1" ls-tree -r "$2" -- "${paths[@]}" | awk -F '\t' '{ split($1, f, " "); print f[3], $2 }' |
+		  LC_ALL=C sort) | cut -d' ' -f2- | LC_ALL=C sort
+}
+
+# verify GITDIR COMMIT ORIGIN NEXT: refuse what the patches were not made for
 verify()
 {
-	local gitdir=$1 commit=$2 origin=$3 next=$4 sum path have
+	local gitdir=$1 commit=$2 origin=$3 next=$4 have differ
 
-	while read -r sum path; do
-		have=$(git --git-dir="$gitdir" cat-file blob "$commit:$path" 2>/dev/null |
-		       sha256sum | cut -d' ' -f1) || have=missing
-		[ "$have" = "$sum" ] || die \
-			"$origin is not Linux $VERSION as the patches need it: $path differs" "$next"
-	done < <(base_files)
+	differ=$(differing "$gitdir" "$commit")
+	have=$(version_of "$gitdir" "$commit")
+	if [ -n "$differ" ]; then
+		[ "$have" = "$VERSION" ] || [ "${have%.*}" != "$SERIES" ] || next="rebase the series on $have: see \"Another base\" in README.md; or $next"
+		die "$origin is not Linux $VERSION as the patches need it: $(paste -sd, <<<"$differ" | sed 's/,/, /g; s/$/ /')differ$([ "$(wc -l <<<"$differ")" -gt 1 ] || echo s)" "$next"
+	fi
+	[ "$have" = "$VERSION" ] ||
+		progress "$origin is Linux $have, the series was made on $VERSION: no file that it touches differs"
 }
 
 # fetch URL FILE [SHA256]
@@ -118,38 +151,42 @@ fetch_kernel_org()
 	fetch "$url/$name" "$1/$name" "$sum" && printf '%s\n' "$1/$name"
 }
 
-# debian_mirror: the archive that apt on this machine uses
-debian_mirror()
-{
-	if [ -n "${DEBIAN_MIRROR:-}" ]; then
-		printf '%s\n' "${DEBIAN_MIRROR%/}/"
-	elif command -v apt-get >/dev/null; then
-		apt-get indextargets --format '$(REPO_URI)' \
-			'Created-By: Packages' 'Label: Debian' 2>/dev/null | sed -n 1p
-	fi
-}
-
+# fetch_debian DIR: the upstream tarball. A pool is not signed; without a hash in
+# BASE what the patches touch is all that is known to be right.
 fetch_debian()
 {
-	local mirror name
-	name=$(base_key debian)
-	[ -n "$name" ] || return 1
+	local mirror name sum
+	name=linux_$VERSION.orig.tar.xz
+	sum=$(sed -nE "s/^sha256: *([0-9a-f]+) +$name$/\1/p" "$PATCHES/BASE")
 	mirror=$(debian_mirror)
 	[ -n "$mirror" ] || return 1
-	fetch "${mirror}pool/main/l/linux/$name" "$1/$name" "$(base_key debian-sha256)" &&
-		printf '%s\n' "$1/$name"
+	fetch "${mirror}pool/main/l/linux/$name" "$1/$name" "$sum" && printf '%s\n' "$1/$name"
 }
 
-# fetch_linux_source DIR: has Debian's patches, so only verify() makes it fit
+# fetch_linux_source DIR: has Debian's patches, so only verify() makes it fit. The
+# suites are those of this machine, and what the same mirror has beside them.
 fetch_linux_source()
 {
+	local name=linux-source-$SERIES version
+
 	command -v apt-get >/dev/null || return 1
-	progress "fetching the package linux-source-$SERIES"
-	(cd "$1" && apt-get -qq download "linux-source-$SERIES" >/dev/null 2>&1) || return 1
-	dpkg-deb --fsys-tarfile "$1"/linux-source-"$SERIES"_*.deb |
-		tar -C "$1" -xf - --strip-components=3 "./usr/src/linux-source-$SERIES.tar.xz" || return 1
-	rm -f "$1"/linux-source-"$SERIES"_*.deb
-	printf '%s\n' "$1/linux-source-$SERIES.tar.xz"
+	progress "fetching the package $name"
+	apt_suites "$1/apt" "$(dpkg --print-architecture)" "$(debian_mirror)" \
+		"$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)" "${SUITES[@]}" || return 1
+	apt-get "${APT[@]}" update >"$1/log" 2>&1 || :	# not every archive has every suite
+	# The version that the series was made on, or the newest.
+	version=$(apt-cache "${APT[@]}" madison "$name" 2>>"$1/log" | awk -v v="$VERSION-" -F ' *[|] *' '
+		index($2, v) == 1 && !exact { exact = $2 }
+		!any { any = $2 }
+		END { print exact ? exact : any }')
+	[ -n "$version" ] || { progress "  no suite has $name"; return 1; }
+	progress "  version $version"
+	(cd "$1" && apt-get "${APT[@]}" -qq download "$name=$version" >>log 2>&1) ||
+		{ progress "  $(tail -n 1 "$1/log")"; return 1; }
+	dpkg-deb --fsys-tarfile "$1/$name"_*.deb |
+		tar -C "$1" -xf - --strip-components=3 "./usr/src/$name.tar.xz" || return 1
+	rm -f "$1/$name"_*.deb
+	printf '%s\n' "$1/$name.tar.xz"
 }
 
 from_kernel()
@@ -187,28 +224,47 @@ from_kernel()
 	printf '%s %s\n' "$gitdir" "$commit"
 }
 
+# cached: the git directory in the cache that fits: of the very version, or of the
+# newest other one of the series
+cached()
+{
+	local dir
+
+	[ ! -d "$CACHE/linux-$VERSION.git" ] || { printf '%s\n' "$CACHE/linux-$VERSION.git"; return; }
+	for dir in $(cd "$CACHE" 2>/dev/null && printf '%s\n' "linux-$SERIES".*.git | sort -rV); do
+		[ -d "$CACHE/$dir" ] && [ -z "$(differing "$CACHE/$dir" refs/heads/base)" ] || continue
+		printf '%s\n' "$CACHE/$dir"
+		return
+	done
+}
+
 from_cache()
 {
-	local gitdir=$CACHE/linux-$VERSION.git tarball="" download status=0
+	local gitdir tarball="" download status=0 next
 
-	if [ ! -d "$gitdir" ]; then
+	next="fetch it elsewhere and run: make KERNEL=/path/to/linux-$VERSION.tar.xz"
+	gitdir=$(cached)
+	if [ -z "$gitdir" ]; then
 		mkdir -p "$CACHE" || die "cannot write to the cache $CACHE" "set CACHE= to a directory of yours"
 		exec 8>"$CACHE/lock"
 		flock 8
+		gitdir=$(cached)
 	fi
-	if [ ! -d "$gitdir" ]; then
+	if [ -z "$gitdir" ]; then
 		need_space "$CACHE" 3584
 		download=$CACHE/download
+		rm -rf -- "$download"
 		mkdir -p "$download"
 		tarball=$(fetch_kernel_org "$download" || fetch_debian "$download" ||
 			  fetch_linux_source "$download") || status=$?
 		# A hash that is wrong has had its say.
 		[ "$status" != 2 ] || exit 2
 		[ -n "$tarball" ] || die \
-			"Linux $VERSION could be had from neither kernel.org nor the Debian mirror" \
-			"check the network, or fetch it elsewhere and run: make KERNEL=/path/to/linux-$VERSION.tar.xz"
-		import_tarball "$tarball" "$gitdir" "what was fetched, $(basename -- "$tarball")," \
-			"fetch it elsewhere and run: make KERNEL=/path/to/linux-$VERSION.tar.xz"
+			"Linux $VERSION could be had from neither kernel.org nor the Debian mirror" "check the network, or $next"
+		import_tarball "$tarball" "$CACHE/new.git" "what was fetched, $(basename -- "$tarball")," "$next"
+		gitdir=$CACHE/linux-$(version_of "$CACHE/new.git" refs/heads/base).git
+		rm -rf -- "$gitdir"
+		mv -T -- "$CACHE/new.git" "$gitdir"
 		rm -rf -- "$download"
 	fi
 	verify "$gitdir" refs/heads/base "the cache $gitdir" "rm -rf '$gitdir', to have it fetched again"

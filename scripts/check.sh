@@ -27,26 +27,27 @@ SUFFIX=${SUFFIX:-}
 TESTS=${TESTS:-}
 
 # The base is checked out beside the series when it is first asked for; two
-# architectures may ask at once.
+# architectures may ask at once. That of one topic is what the topic needs.
 base_tree()
 {
-	local lock
+	local lock dir=$BUILD/base ref=refs/series/base
 
+	[ -z "${TOPIC:-}" ] || { dir=$BUILD/needs; ref=refs/series/needs/$TOPIC; }
 	mkdir -p "$BUILD"
 	exec {lock}>>"$BUILD/.base.lock"
 	flock "$lock"
-	if [ ! -e "$BUILD/base/.git" ]; then
+	if [ ! -e "$dir/.git" ]; then
 		[ -e "$TREE/.git" ] || die "there is no tree at $TREE" "make tree"
 		need_space "$BUILD" 2048
-		rm -rf -- "$BUILD/base.new"
+		rm -rf -- "$dir.new"
 		git -C "$TREE" worktree prune
-		git -C "$TREE" worktree add -q -f -f --detach "$BUILD/base.new" refs/series/base
-		git -C "$TREE" worktree move "$BUILD/base.new" "$BUILD/base"
+		git -C "$TREE" worktree add -q -f -f --detach "$dir.new" "$ref"
+		git -C "$TREE" worktree move "$dir.new" "$dir"
 	fi
-	[ "$(git -C "$BUILD/base" rev-parse HEAD)" = "$(git -C "$TREE" rev-parse refs/series/base)" ] ||
-		git -C "$BUILD/base" reset -q --keep refs/series/base
+	[ "$(git -C "$dir" rev-parse HEAD)" = "$(git -C "$TREE" rev-parse "$ref^{commit}")" ] ||
+		git -C "$dir" checkout -q --detach "$ref"
 	exec {lock}>&-
-	printf '%s\n' "$BUILD/base"
+	printf '%s\n' "$dir"
 }
 
 kernel_tree() { if [ "$ON" = base ]; then base_tree; else printf '%s\n' "$TREE"; fi; }
@@ -123,11 +124,13 @@ boot()
 # what it compiled for the base.
 runner()
 {
-	local arch=$1 tree
+	local arch=$1 tree from=$TREE
 	shift
 
 	tree=$(kernel_tree)
-	[ -e "$TREE/$RUNNER/run.sh" ] || die "$TREE has no $RUNNER" "make tree"
+	# A topic has it from the whole series.
+	[ -z "${TOPIC:-}" ] || { from=$BUILD/linux; set -- "$@" "TREE=$TREE"; }
+	[ -e "$from/$RUNNER/run.sh" ] || die "$from has no $RUNNER" "make tree"
 	if [ "${USE_CCACHE:-n}" = y ]; then
 		export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-3G}
 		set -- "$@" CCACHE=ccache
@@ -136,7 +139,7 @@ runner()
 	[ -z "${QEMU:-}" ] || set -- "$@" "QEMU=$QEMU"
 	# Only what is named here reaches the runner.
 	env -u ARCH -u TESTS -u SKIP -u VARIANT -u QEMU -u KERNEL -u BUILD -u VERSION -u SUFFIX -u ON \
-		"$TREE/$RUNNER/run.sh" "ARCH=$arch" "KERNEL_PATH=$tree" \
+		"$from/$RUNNER/run.sh" "ARCH=$arch" "KERNEL_PATH=$tree" \
 		"KERNEL_BUILD_PATH=$tree/out-$arch$SUFFIX" "BUILD_PATH=$BUILD/$arch$SUFFIX" \
 		"PROFILE=$(profile)" "LLVM=${LLVM:-}" "NR_CPUS=${NR_CPUS:-4}" \
 		"MEMORY=${MEMORY:-2048}M" "BOOT_TIMEOUT=${BOOT_TIMEOUT:-120}" "V=${V:-0}" \
@@ -147,8 +150,13 @@ runner()
 tests_of()
 {
 	case $TESTS in
-	'') sed 's/#.*//' "$PATCHES/tests" | awk -v a="$1" -v p="${PROFILE:-}" \
-		'NF && !(p != "" && $0 ~ "[ \t]" p "=no") && ($1 == "*" || index("," $1 ",", "," a ",")) { printf "%s%s", s, $2; s = " " }' ;;
+	'')
+		# A topic has not got them all.
+		if [ -n "${TOPIC:-}" ]; then
+			comm -12 <(listed_tests "$1" "${PROFILE:-}" | LC_ALL=C sort) <(tests_at HEAD "$1" | tr ' ' '\n' | LC_ALL=C sort)
+		else
+			listed_tests "$1" "${PROFILE:-}"
+		fi | awk 'NF { printf "%s%s", s, $1; s = " " }' ;;
 	all) ;;
 	*) chosen "$1" "$TESTS" ;;
 	esac
@@ -192,10 +200,14 @@ known()
 	done
 }
 
-# must_fail ARCH TEST: is it a reproducer of what the base does wrong?
+# must_fail ARCH TEST: is it a reproducer of what the base does wrong? For one topic,
+# of what is wrong without it, i.e. only if it has changed the test.
 must_fail()
 {
-	[ "$ON" = base ] && sed 's/#.*//' "$PATCHES/tests" | awk -v a="$1" -v t="$2" \
+	[ "$ON" = base ] || return 1
+	[ -z "${TOPIC:-}" ] || git -C "$TREE" diff --name-only "refs/series/needs/$TOPIC" HEAD |
+		grep -qE "^tools/testing/selftests/kvm/($1/)?$2\.c$" || return 1
+	sed 's/#.*//' "$PATCHES/tests" | awk -v a="$1" -v t="$2" \
 		'$2 == t && $3 == "base=fail" && ($1 == "*" || index("," $1 ",", "," a ",")) { found = 1 }
 		 END { exit !found }'
 }
@@ -375,7 +387,7 @@ shell)
 	runner "$ARCH" shell
 	;;
 base-path)
-	[ -e "$TREE/.git" ] || "$TOP/scripts/locked.sh" "$TOP/scripts/series.sh" tree >&2
+	[ -e "$TREE/.git" ] || "$TOP/scripts/locked.sh" "$TOP/scripts/series.py" tree >&2
 	base_tree
 	;;
 image-path)

@@ -13,15 +13,10 @@ shopt -s inherit_errexit
 TOP=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 BUILD=${BUILD:-$TOP/build}
 CACHE=${CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/kvm-vcpu-reset}
-PATCHES=${PATCHES:-$TOP/patches/v7.2}
+PATCHES=${PATCHES:-$TOP/patches/v7.3}
 TREE=${TREE:-$BUILD/linux}
 
-# Directories that hold added files; anything else at the top is ours.
-# shellcheck disable=SC2034 # used by series.sh
-ADDED_DIRS=(arch include virt Documentation tools)
-
-# The identity on composed commits. A person who sends the series replaces
-# it with their own: see "make mbox".
+# The identity on the commit of an imported base.
 export GIT_COMMITTER_NAME="KVM vCPU reset series"
 export GIT_COMMITTER_EMAIL="kvm-vcpu-reset@example.org"
 
@@ -64,7 +59,7 @@ note_status()
 # base_key KEY: the value of a "key: value" line of BASE.
 base_key() { sed -n "s/^$1: *//p" "$PATCHES/BASE"; }
 
-# base_files: "SHA256 PATH" for each upstream file that the patches touch.
+# base_files: "BLOB PATH" (git's id of the content) for each upstream file that the patches touch.
 base_files() { sed -n 's/^file: *//p' "$PATCHES/BASE"; }
 
 # need_space DIR MIB: refuse before a long step, not in the middle of it.
@@ -87,4 +82,63 @@ cross_of()
 	arm64) [ "$(uname -m)" = aarch64 ] || echo aarch64-linux-gnu- ;;
 	x86) [ "$(uname -m)" = x86_64 ] || echo x86_64-linux-gnu- ;;
 	esac
+}
+
+# Where a Debian mirror may have what the machine's own suites have not: suites of
+# the same archive, in the order in which they are asked.
+# shellcheck disable=SC2034 # used by what sources this
+SUITES=(bookworm-backports trixie trixie-backports stable stable-backports testing unstable)
+
+# apt_suites DIR ARCH URI SUITE...: an apt configuration of its own in DIR, as the
+# array APT: SUITEs of the archive URI for a Debian architecture. Nothing is
+# installed through it, and apt's own configuration is not touched.
+apt_suites()
+{
+	local dir=$1 arch=$2 uri=$3 suite seen=" "
+	shift 3
+
+	[ -n "$uri" ] || return 1
+	mkdir -p "$dir/lists/partial" "$dir/parts"
+	for suite; do
+		[ -n "$suite" ] && [[ $seen != *" $suite "* ]] || continue
+		seen+="$suite "
+		printf 'deb [signed-by=%s] %s %s main\n' /usr/share/keyrings/debian-archive-keyring.gpg "$uri" "$suite"
+	done >"$dir/sources.list"
+	# Not as root: apt's sandbox user could not write there.
+	# shellcheck disable=SC2034 # used by what sources this
+	APT=(-o "Dir::Etc::sourcelist=$dir/sources.list" -o "Dir::Etc::sourceparts=$dir/parts"
+	     -o "Dir::State::lists=$dir/lists" -o "Dir::Cache::pkgcache=" -o "Dir::Cache::srcpkgcache="
+	     -o "Dir::State::status=/dev/null" -o "APT::Architecture=$arch" -o "APT::Architectures=$arch"
+	     -o "APT::Sandbox::User=root" -o "Acquire::Languages=none")
+}
+
+# debian_mirror: the archive that apt on this machine uses
+debian_mirror()
+{
+	if [ -n "${DEBIAN_MIRROR:-}" ]; then
+		printf '%s\n' "${DEBIAN_MIRROR%/}/"
+	elif command -v apt-get >/dev/null; then
+		apt-get indextargets --format '$(REPO_URI)' \
+			'Created-By: Packages' 'Label: Debian' 2>/dev/null | sed -n 1p
+	fi
+}
+
+# tests_at COMMIT ARCH: those of patches/<version>/tests that the commit has, but
+# for those of SKIP
+tests_at()
+{
+	local name list
+	list=$(git -C "$TREE" show "$1:tools/testing/selftests/kvm/Makefile.kvm")
+	while read -r name; do
+		[[ " ${SKIP:-} " == *" $name "* ]] ||
+		! grep -qE "^TEST_(GEN_)?PROGS_(EXTENDED_)?(COMMON \+?= ($name|.* $name)|$2 \+?= ($2/)?$name)( |\$)" <<<"$list" ||
+			printf ' %s' "$name"
+	done < <(listed_tests "$2")
+}
+
+# listed_tests ARCH [PROFILE]: the names in patches/<version>/tests
+listed_tests()
+{
+	sed 's/#.*//' "$PATCHES/tests" | awk -v a="$1" -v p="${2:-}" \
+		'NF && !(p != "" && $0 ~ "[ \t]" p "=no") && ($1 == "*" || index("," $1 ",", "," a ",")) { print $2 }'
 }

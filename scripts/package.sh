@@ -14,20 +14,11 @@ shift 2
 
 command -v apt-get >/dev/null || die "only Debian's apt can fetch $package for $arch" \
 	"give BUSYBOX=/path/to/a/static/busybox"
-uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | sed -n 1p)
-[ -n "$uri" ] || die "apt knows no Debian archive to fetch $package from" "apt-get update"
-
 tmp=$(mktemp -d)
 trap 'rm -rf -- "$tmp"' EXIT
-mkdir -p "$tmp/lists/partial" "$tmp/parts"
-printf 'deb [signed-by=%s] %s trixie main\n' \
-	/usr/share/keyrings/debian-archive-keyring.gpg "$uri" >"$tmp/sources.list"
-# Not as root: apt's sandbox user could not write there.
-apt=(-qq -o "Dir::Etc::sourcelist=$tmp/sources.list" -o "Dir::Etc::sourceparts=$tmp/parts"
-     -o "Dir::State::lists=$tmp/lists" -o "Dir::Cache::pkgcache=" -o "Dir::Cache::srcpkgcache="
-     -o "Dir::State::status=/dev/null" -o "APT::Architecture=$arch" -o "APT::Architectures=$arch"
-     -o "APT::Sandbox::User=root" -o "Acquire::Languages=none")
-if ! (apt-get "${apt[@]}" update && cd "$tmp" && apt-get "${apt[@]}" download "$package") >"$tmp/log" 2>&1; then
+apt_suites "$tmp" "$arch" "$(debian_mirror)" trixie ||
+	die "apt knows no Debian archive to fetch $package from" "apt-get update"
+if ! (apt-get "${APT[@]}" -qq update && cd "$tmp" && apt-get "${APT[@]}" -qq download "$package") >"$tmp/log" 2>&1; then
 	tail -n 5 "$tmp/log" >&2
 	die "apt could not fetch $package for $arch" "check the network"
 fi

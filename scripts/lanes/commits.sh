@@ -109,21 +109,7 @@ checkout()
 	git -C "$WORK" checkout -q --force "$1"
 	rm -rf "${WORK:?}/$RUNNER"
 	mkdir -p "$WORK/$RUNNER"
-	git -C "$TREE" archive HEAD:"$RUNNER" | tar -C "$WORK/$RUNNER" -xf -
-}
-
-# tests_at COMMIT ARCH: those of patches/<version>/tests that the commit has, but
-# for those of SKIP
-tests_at()
-{
-	local name list
-	list=$(tree_git show "$1:tools/testing/selftests/kvm/Makefile.kvm")
-	while read -r name; do
-		[[ " ${SKIP:-} " == *" $name "* ]] ||
-		! grep -qE "^TEST_(GEN_)?PROGS_(EXTENDED_)?(COMMON \+?= ($name|.* $name)|$2 \+?= ($2/)?$name)( |\$)" <<<"$list" ||
-			printf ' %s' "$name"
-	done < <(sed 's/#.*//' "$PATCHES/tests" | awk -v a="$2" \
-		'NF && ($1 == "*" || index("," $1 ",", "," a ",")) { print $2 }')
+	git -C "$TREE" archive "$RUNNER_REV" | tar -C "$WORK/$RUNNER" -xf -
 }
 
 # key COMMIT ARCH: all that the verdict depends on, i.e. neither the documentation
@@ -143,7 +129,7 @@ key()
 			config "$2"
 			"clang$CLANG" --version | head -n 1
 		else
-			tree_git rev-parse "HEAD:$RUNNER"
+			tree_git rev-parse "$RUNNER_REV"
 			"$(cross_of "$2")gcc" --version | head -n 1
 			tests_at "$1" "$2"
 		fi
@@ -223,7 +209,11 @@ for arch in $OTHERS; do
 	[[ " $COMPILED " == *" $arch "* ]] || die "OTHERS=$arch is not one of: $COMPILED" "OTHERS=s390"
 done
 [ -e "$TREE/.git" ] || die "there is no tree at $TREE" "make tree"
-base=$(tree_git rev-parse refs/series/base)
+# What new warnings are compared with: for one topic, what it stands on.
+base=$(tree_git rev-parse "refs/series/${TOPIC:+needs/}${TOPIC:-base}")
+# The runner of the series' end, whatever the commit has.
+RUNNER_REV=refs/series/composed:$RUNNER
+tree_git rev-parse -q --verify "$RUNNER_REV" >/dev/null || RUNNER_REV=HEAD:$RUNNER
 range=${1:-$base..HEAD}
 tree_git rev-list "$range" >/dev/null 2>&1 || die "$range is not a range of commits in $TREE" "commits.sh HEAD~3..HEAD"
 [ -z "$OTHERS" ] || need_clang

@@ -73,6 +73,8 @@ lanes()
 	has x86 && go vmx lane ARCH=x86 PROFILE=vmx
 	go checkers "$TOP/scripts/lanes/checkers.sh"
 	go others "$TOP/scripts/lanes/others.sh"
+	go topics "$TOP/scripts/lanes/topics.sh"
+	go stable "$TOP/scripts/lanes/stable.sh"
 	go commits "$TOP/scripts/lanes/commits.sh"
 	go table "$TOP/scripts/lanes/table.sh"
 	go mutants "$TOP/scripts/lanes/mutants.sh"

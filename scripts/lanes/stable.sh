@@ -1,0 +1,147 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# stable.sh [VERSION ...]: the commits that are marked Cc: stable, in order, onto
+# the stable kernels that BASE names ("stable: VERSION ...") and the package
+# sources have. For each: it applies, it conflicts and where, or the bug is not
+# there: a kernel older than the one that "Cc: stable@vger.kernel.org # X.Y+" names,
+# or that has none of the files. patches/stable/VERSION/ holds a variant, with the
+# name of the patch, where a hunk had to change.
+#
+# With what applied the kernel is built, and the tests marked base=fail are run on
+# it and on the stable kernel as it is. BUILDS=0 leaves that out. The matrix is in
+# build/stable.txt.
+
+. "$(dirname -- "$0")/../common.sh"
+
+ARCH=${ARCH:-riscv arm64 x86}
+RUNNER=${RUNNER:-tools/testing/selftests/kvm/qemu}
+WORK=$BUILD/stable
+LOG=$BUILD/stable-log
+MATRIX=$BUILD/stable.txt
+wrong=0
+
+tree_git() { git -C "$TREE" "$@"; }
+work_git() { git -C "$WORK" -c merge.conflictStyle=diff3 "$@"; }
+
+for version; do
+	[[ $version =~ ^[0-9]+\.[0-9]+(\.[0-9]+)?$ ]] || die "$version is not a version of Linux" "stable.sh 6.12.107"
+done
+# shellcheck disable=SC2046
+[ $# -gt 0 ] || set -- $(base_key stable)
+[ $# -gt 0 ] || die "$PATCHES/BASE names no stable kernel" "add a line \"stable: VERSION ...\""
+[ -e "$TREE/.git" ] || die "there is no tree at $TREE" "make tree"
+
+# older A B: is version A before B?
+older() { [ "$1" != "$2" ] && [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
+
+# patch_of COMMIT: TOPIC/NNNN-name, as the files here have it
+patch_of()
+{
+	local subject
+	subject=$(tree_git log -1 --format=%s "$1")
+	(cd "$PATCHES" && grep -lFx "Subject: [PATCH] $subject" ./*/*.patch | sed 's,^\./,,; s/\.patch$//' | head -n 1)
+}
+
+# put COMMIT VERSION: onto $WORK, and what came of it
+put()
+{
+	local commit=$1 version=$2 since variant files missing
+	since=$(tree_git log -1 --format=%B "$commit" | sed -nE 's/^Cc: .*stable@vger\.kernel\.org.*# *([0-9.]+).*/\1/p')
+	if [ -n "$since" ] && older "${version%.*}" "$since"; then
+		echo "not there before $since"
+		return
+	fi
+	files=$(tree_git diff-tree -r --no-commit-id --name-only --diff-filter=M "$commit")
+	missing=$(for f in $files; do [ -e "$WORK/$f" ] || echo "$f"; done)
+	if [ -n "$files" ] && [ "$missing" = "$files" ]; then
+		echo "not there: no $(head -n 1 <<<"$missing")"
+		return
+	fi
+	variant=$TOP/patches/stable/$version/$(patch_of "$commit" | tr / -).patch
+	if [ -e "$variant" ]; then
+		if work_git am -q --no-gpg-sign "$variant" >/dev/null 2>&1; then
+			echo "applies as a variant"
+		else
+			work_git am --abort
+			echo "CONFLICT: its variant"
+		fi
+	elif work_git cherry-pick -Xno-renames "$commit" >/dev/null 2>&1; then
+		echo applies
+	elif work_git diff --quiet HEAD 2>/dev/null; then
+		work_git cherry-pick --skip
+		echo "there already"
+	else
+		echo "conflicts: $(work_git diff --name-only --diff-filter=U | sed 's,.*/,,' | paste -sd' ')"
+		work_git cherry-pick --abort
+	fi
+}
+
+# boot ARCH REV NAME: the reproducers of the series on the kernel REV; its KTAP
+boot()
+{
+	local arch=$1 tests
+	work_git checkout -q --detach "$2"
+	tests=$(sed 's/#.*//' "$PATCHES/tests" | awk -v a="$arch" \
+		'$3 == "base=fail" && ($1 == "*" || index("," $1 ",", "," a ",")) { printf "%s ", $2 }')
+	set -- "$3" KERNEL_PATH="$WORK" KERNEL_BUILD_PATH="$WORK/out-$arch" BUILD_PATH="$BUILD/stable-$arch"
+	[ "${USE_CCACHE:-n}" = n ] || {
+		export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-3G}
+		set -- "$@" CCACHE=ccache
+	}
+	env -u ARCH -u TESTS -u VARIANT -u QEMU -u KERNEL -u BUILD -u VERSION -u SUFFIX -u ON -u MAKEFLAGS -u MAKELEVEL \
+		-u SKIP -u PROFILE -u LLVM "$TREE/$RUNNER/run.sh" ARCH="$arch" "${@:2}" NR_CPUS="${NR_CPUS:-4}" \
+		MEMORY="${MEMORY:-2048}M" TESTS="$tests" run >"$LOG/$1.log" 2>&1 </dev/null
+	grep -hE '^(not )?ok ' "$BUILD/stable-$arch"/results/*.ktap >"$LOG/$1.ktap" 2>/dev/null
+}
+
+# reproducers VERSION: which fail before and pass after
+reproducers()
+{
+	local version=$1 arch test before after
+	for arch in $ARCH; do
+		rm -f "$BUILD/stable-$arch"/results/*.ktap
+		boot "$arch" "refs/series/stable/$version" "$version-$arch-before" || :
+		rm -f "$BUILD/stable-$arch"/results/*.ktap
+		if ! boot "$arch" "refs/series/stable/$version-fixed" "$version-$arch-after"; then
+			printf '  %-10s %-6s does not build or boot: %s\n' "$version" "$arch" "$LOG/$version-$arch-after.log"
+			wrong=1
+			continue
+		fi
+		while read -r test; do
+			before=$(grep -oE "^(not )?ok [0-9]+ (- )?(kvm:)?$test( # SKIP)?" "$LOG/$version-$arch-before.ktap" | sed -E 's/ [0-9].*(# SKIP)?/ \1/' || :)
+			after=$(grep -oE "^(not )?ok [0-9]+ (- )?(kvm:)?$test( # SKIP)?" "$LOG/$version-$arch-after.ktap" | sed -E 's/ [0-9].*(# SKIP)?/ \1/' || :)
+			printf '  %-10s %-6s %-24s before: %-8s after: %s\n' "$version" "$arch" "$test" "${before:-did not run}" "${after:-did not run}"
+		done < <(sed -E 's/^(not )?ok [0-9]+ (- )?(kvm:)?([^ ]+).*/\4/' "$LOG/$version-$arch-after.ktap")
+	done
+}
+
+mkdir -p "$LOG"
+: >"$MATRIX"
+mapfile -t commits < <(tree_git log --reverse --format=%H --grep='^Cc: .*stable@vger\.kernel\.org' refs/series/base..refs/series/composed)
+[ ${#commits[@]} -gt 0 ] || die "no commit of the series is marked Cc: stable" "see Documentation/process/stable-kernel-rules.rst"
+for version; do
+	found=$("$TOP/scripts/base.sh" "$version") || {
+		say "$version: no package source has it" | tee -a "$MATRIX"
+		continue
+	}
+	read -r gitdir commit <<<"$found"
+	tree_git fetch -q "$gitdir" "$commit"
+	tree_git update-ref "refs/series/stable/$version" "$commit"
+	if [ ! -e "$WORK/.git" ]; then
+		need_space "$BUILD" 2560
+		tree_git worktree prune
+		tree_git worktree add -q --detach "$WORK" "$commit"
+	fi
+	work_git checkout -q --force --detach "$commit"
+	say "$(tree_git log -1 --format=%s "$commit"):" | tee -a "$MATRIX"
+	for c in "${commits[@]}"; do
+		result=$(put "$c" "$version")
+		[[ $result != CONFLICT* ]] || wrong=1
+		printf '  %-28s %s\n' "${result:0:28}" "$(tree_git log -1 --format=%s "$c")" | tee -a "$MATRIX"
+	done
+	tree_git update-ref "refs/series/stable/$version-fixed" "$(work_git rev-parse HEAD)"
+	[ "${BUILDS:-1}" = 0 ] || reproducers "$version" | tee -a "$MATRIX"
+done
+say "stable: ${#commits[@]} commits, see $MATRIX"
+exit "$wrong"

@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# topics.sh [TOPIC ...]: each topic by itself, on the base and what it needs. Its
+# patches apply there; every commit builds with W=1, boots and passes the tests that
+# it has (commits.sh, which remembers what passed by its content); the tests that it
+# adds or changes and that reproduce a bug fail on what it needs; checkpatch has no
+# error that is not excused. The matrix is what it prints last, and
+# build/topics.txt.
+
+. "$(dirname -- "$0")/../common.sh"
+
+ARCH=${ARCH:-riscv arm64 x86}
+LOG=$BUILD/topics-log
+MATRIX=$BUILD/topics.txt
+wrong=0
+
+mapfile -t known < <("$TOP/scripts/series.py" topics)
+[ $# -gt 0 ] || set -- "${known[@]}"
+for topic; do
+	[[ " ${known[*]} " == *" $topic "* ]] || die "there is no topic $topic" "one of: ${known[*]}"
+done
+
+# column NAME COMMAND...: one cell of the matrix, and its log
+column()
+{
+	local name=$1 status=0
+	shift
+
+	"$@" >"$LOG/$topic-$name" 2>&1 </dev/null || status=$?
+	if [ "$status" = 0 ]; then
+		cell=yes
+	else
+		cell=NO
+		wrong=1
+		failures+=("$topic $name: $LOG/$topic-$name")
+	fi
+}
+
+# of_commits TEXT: what commits.sh says of a step
+of_commits() { if grep -q "$1" "$LOG/$topic-commits"; then echo NO; else echo yes; fi; }
+
+# reproducers: those of the topic fail without it
+reproducers()
+{
+	local arch test status=0 n=0
+
+	for arch in $ARCH; do
+		for test in $(of_topic "$arch"); do
+			n=$((n + 1))
+			make -C "$TOP" --no-print-directory _lane TOPIC="$topic" ARCH="$arch" ON=base TESTS="$test" PROFILE= VARIANT= LLVM= &&
+				continue
+			status=1
+		done
+	done
+	say "$n reproducers"
+	return "$status"
+}
+
+# of_topic ARCH: the tests that reproduce a bug and that the topic adds or changes
+of_topic()
+{
+	local test
+	while read -r test; do
+		git -C "$TREE" diff --name-only "refs/series/needs/$topic" "refs/series/topic/$topic" |
+			grep -qE "^tools/testing/selftests/kvm/($1/)?$test\.c$" && printf '%s\n' "$test"
+	done < <(sed 's/#.*//' "$PATCHES/tests" | awk -v a="$1" \
+		'$3 == "base=fail" && ($1 == "*" || index("," $1 ",", "," a ",")) { print $2 }')
+	return 0
+}
+
+mkdir -p "$LOG"
+printf '%-18s %8s %8s %7s %7s %7s %11s %11s\n' topic patches applies builds boots passes reproduces checkpatch >"$MATRIX"
+failures=()
+for topic; do
+	say "$topic"
+	column applies env TOPIC="$topic" TREE="$BUILD/topic" "$TOP/scripts/series.py" tree
+	applies=$cell
+	if [ "$applies" = NO ]; then
+		tail -n 2 "$LOG/$topic-applies"
+		printf '%-18s %8s %8s\n' "$topic" "" "$applies" >>"$MATRIX"
+		continue
+	fi
+	range=refs/series/needs/$topic..refs/series/topic/$topic
+	patches=$(git -C "$TREE" rev-list --count "$range")
+	column commits env TOPIC="$topic" "$TOP/scripts/lanes/commits.sh" "$range"
+	builds=$(of_commits 'does not build\|new warnings\|do not compile')
+	boots=$(of_commits 'result: .*(4)\|result: .*(5)')
+	passes=$cell
+	reproduces=-
+	if [ "$(for arch in $ARCH; do of_topic "$arch"; done | wc -l)" -gt 0 ]; then
+		column reproduces reproducers
+		reproduces=$cell
+	fi
+	column checkpatch env TREE="$BUILD/topic" AFTER="refs/series/needs/$topic" "$TOP/scripts/lanes/checkers.sh" checkpatch maintainers
+	printf '%-18s %8s %8s %7s %7s %7s %11s %11s\n' "$topic" "$patches" "$applies" "$builds" "$boots" "$passes" "$reproduces" "$cell" |
+		tee -a "$MATRIX" | tail -n 1
+done
+
+say ""
+cat "$MATRIX"
+[ ${#failures[@]} -eq 0 ] || printf 'wrong: %s\n' "${failures[@]}"
+exit "$wrong"
