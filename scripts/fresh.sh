@@ -29,6 +29,7 @@ ALL_ARCHES="riscv arm64 x86"
 ARCH=${ARCH:-$ALL_ARCHES}
 CHILD=
 COUNTED=
+exec {SAYS}>&1	# for a trap within what tee reads
 
 case ${1:-} in
 ''|or-here|possible|clean|inside) ;;
@@ -72,7 +73,7 @@ clean_up()
 		remove
 	else
 		(remove) || :
-		printf '\n0 passed, 1 failed, 0 skipped\n'
+		printf '\n0 passed, 1 failed, 0 skipped\n' >&"$SAYS"
 	fi
 }
 
