@@ -3,6 +3,7 @@
 #define KVM_VCPU_RESET_H
 
 #include <linux/errno.h>
+#include <linux/types.h>
 
 struct kvm;
 struct kvm_enable_cap;
@@ -37,6 +38,12 @@ enum kvm_vcpu_reset_cause {
 int kvm_vcpu_request_reset(struct kvm_vcpu *vcpu);
 int kvm_vm_enable_exit_on_vcpu_reset(struct kvm *kvm,
 				     struct kvm_enable_cap *cap);
+
+/*
+ * Whether KVM_MP_STATE_RESET can succeed on vCPUs of @kvm, or, if that is NULL,
+ * on those of some VM.  False for a VM whose vCPUs are all refused.
+ */
+bool kvm_arch_has_vcpu_reset(struct kvm *kvm);
 
 /*
  * The steps of kvm_vcpu_request_reset() that depend on the architecture, in

@@ -1,51 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The reset of a vCPU
- *
- * Whoever asks for it, it is kvm_riscv_reset_vcpu() that resets the vCPU.  What
- * it makes of struct kvm_vcpu_arch, in the order of the fields:
- *
- * ran_atleast_once		kept, the configuration stays final
- * exit_to_complete		none, an exit that is to be completed is dropped
- * last_exit_cpu		-1, which loads all CSRs before the guest is
- *				entered again
- * isa, mvendorid, marchid,
- * mimpid			kept, configuration
- * host_*			kept, not the guest's
- * guest_context		reset, including FP and vector state; datap is an
- *				allocation, what it points to is reset
- * guest_csr, smstateen_csr	reset
- * reset_state			only valid along with KVM_REQ_VCPU_RESET, which
- *				is dropped or has just been served
- * irqs_pending*		reset, after what raises them, but for what is to
- *				survive if the guest asked for the reset
- * timer			next_cycles, next_set and hrt are reset, the rest
- *				is set once; the offset of the clock belongs to
- *				the VM
- * hfence_*			kept.  Another vCPU may have queued a fence right
- *				now, and is free to do so at any time.  All that
- *				fences do is to flush what kvm_arch_vcpu_reset()
- *				has the next entry flush, i.e. they can't be seen.
- * mmio_decode, csr_decode,
- * sbi_context			only valid along with exit_to_complete, but for
- *				ext_status, which is configuration
- * aia_context			CSRs and IMSIC are reset, imsic_addr and
- *				hart_index are configuration
- * mmu_page_cache		kept, not the guest's
- * mp_state			see kvm_arch_vcpu_reset(), all others keep it
- * pause			never set
- * pmu_context			counters, events and the snapshot area are reset,
- *				the rest is set once
- * fwft_context			flags and values are reset, the features that
- *				userspace has enabled are configuration
- * cfg				FWFT values are reset, the rest is configuration
- * csr_dirty			kept, last_exit_cpu has the same effect
- * sta				reset
- *
- * In struct kvm_vcpu, requests other than KVM_REQ_VCPU_RESET are kept: they are
- * about memory and TLBs, or look for themselves whether there is still something
- * to be done.  So are guest_debug, statistics and the dirty ring, which are not
- * state of the guest.
  */
 
 #include <linux/bitmap.h>
@@ -64,6 +19,7 @@ static void kvm_riscv_vcpu_context_reset(struct kvm_vcpu *vcpu,
 	memset(cntx, 0, sizeof(*cntx));
 	memset(csr, 0, sizeof(*csr));
 	memset(&vcpu->arch.smstateen_csr, 0, sizeof(vcpu->arch.smstateen_csr));
+	memset(&vcpu->arch.zicfiss_csr, 0, sizeof(vcpu->arch.zicfiss_csr));
 
 	/* Restore datap as it's not a part of the guest context. */
 	cntx->vector.datap = vector_datap;
@@ -157,6 +113,11 @@ void kvm_riscv_reset_vcpu(struct kvm_vcpu *vcpu,
 		vcpu_load(vcpu);
 }
 
+bool kvm_arch_has_vcpu_reset(struct kvm *kvm)
+{
+	return true;
+}
+
 int kvm_arch_vcpu_reset_allowed(struct kvm_vcpu *vcpu)
 {
 	return 0;
@@ -164,21 +125,24 @@ int kvm_arch_vcpu_reset_allowed(struct kvm_vcpu *vcpu)
 
 void kvm_arch_vcpu_drop_queued_reset(struct kvm_vcpu *vcpu)
 {
-	/* What another vCPU queues from here on is for kvm_arch_vcpu_reset() */
+	/* kvm_arch_vcpu_reset() drops what another vCPU queues from here on. */
 	kvm_clear_request(KVM_REQ_VCPU_RESET, vcpu);
 }
 
 void kvm_arch_vcpu_drop_exit(struct kvm_vcpu *vcpu)
 {
 	vcpu->arch.exit_to_complete = KVM_EXIT_UNKNOWN;
-	kvm_clear_needs_completion(vcpu);
 }
 
 void kvm_arch_vcpu_reset(struct kvm_vcpu *vcpu)
 {
 	kvm_riscv_reset_vcpu(vcpu, KVM_VCPU_RESET_REQUEST);
 
-	/* Leave neither translations nor instructions of the old life behind. */
+	/*
+	 * Leave neither translations nor instructions of the old life behind.
+	 * Fences that are queued stay: they belong to who asked for them, and
+	 * have no effect on top of these.
+	 */
 	kvm_make_request(KVM_REQ_HFENCE_VVMA_ALL, vcpu);
 	kvm_make_request(KVM_REQ_FENCE_I, vcpu);
 

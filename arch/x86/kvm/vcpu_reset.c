@@ -6,88 +6,7 @@
  * vCPU.  It does what RESET and INIT have in common.  What INIT leaves alone,
  * but RESET doesn't, is kvm_vcpu_power_up(), with the details next to the code
  * that owns the state, and the vendor's reset.
- *
- * What becomes of struct kvm_vcpu_arch, in the order of the fields:
- *
- * regs, rip, cr*, efer		reset; regs_avail and regs_dirty follow
- * pkru, hflags			reset
- * host_*			kept, not the guest's
- * apic_base, apic		reset, the number of LVT entries is configuration;
- *				sipi_vector is kept, only valid along with a
- *				SIPI; the VM goes on without APICv if the guest
- *				had moved the base, which it can't tell
- * load_eoi_exitmap_pending,
- * ioapic_handled_vectors,
- * highest_stale_*_eoi		recomputed due to KVM_REQ_SCAN_IOAPIC
- * apic_attention, apic_arb_prio reset
- * mp_state			see kvm_vcpu_reset_mp_state(), kept by INIT
- * ia32_misc_enable_msr, smbase,
- * smi_count			reset
- * at_instruction_boundary	only valid inside of KVM_RUN
- * tpr_access_reporting		kept, configuration
- * xfd_no_write_intercept	kept, the guest can't tell
- * microcode_version,
- * arch_capabilities,
- * perf_capabilities		kept, configuration
- * *mmu				initialized for disabled paging, roots are dropped
- * pdptrs			kept, loaded when PAE paging is enabled
- * mmu_*_cache			kept, not the guest's
- * guest_fpu, xcr0, ia32_xss	reset, what is supported is configuration
- * pio*, sev_pio*		only valid along with an exit that is to be
- *				completed, which is dropped
- * event_exit_inst_len		only valid along with an injected soft event
- * exception*, interrupt,
- * halt_request			reset
- * cpuid*, cpu_caps,
- * is_amd_compatible,
- * reserved_gpa_bits, maxphyaddr kept, configuration; what is dynamic is updated
- * emulate*, cui_*, init_sipi_*,
- * complete_userspace_io	an exit that is to be completed is dropped, the
- *				rest is initialized when it is used
- * time, pv_time,
- * pvclock_set_guest_*		reset
- * pvclock_tsc_*, hw_tsc_khz	recomputed with the next update of the clock
- * st				reset
- * *tsc*			synchronized like that of a new vCPU; the frequency
- *				and the ratio that follows are configuration
- * ia32_tsc_adjust_msr,
- * msr_ia32_power_ctl		reset
- * nmi_*, smi_pending		reset
- * handling_intr_from_guest	only valid inside of KVM_RUN
- * mtrr_state, pat		reset
- * switch_db_regs, db, dr6, dr7,
- * eff_db, singlestep_rip	reset
- * guest_debug_dr7		kept, KVM_SET_GUEST_DEBUG is configuration
- * msr_platform_info		kept, configuration
- * msr_misc_features_enables	reset
- * mcg_*, mce_banks,
- * mci_ctl2_banks		reset, mcg_cap and mce_is_set_up are configuration
- * mmio_*			invalidated along with the MMU
- * pmu				reset, the model is configuration
- * hyperv			reset, but for VP index, CPUID, and SynIC being
- *				active, which are configuration
- * xen				reset, but for the vCPU ID and CPUID, which are
- *				configuration
- * wbinvd_dirty_mask		kept, not the guest's
- * last_retry_*			kept, the guest can't tell
- * apf, osvw, pv_eoi,
- * msr_kvm_poll_control, pv	reset
- * pending_ioapic_eoi		only valid along with KVM_REQ_IOAPIC_EOI_EXIT,
- *				which is dropped
- * pending_external_vector	reset
- * preempted_in_kernel		kept, set whenever the vCPU is preempted
- * last_vmentry_cpu		kept, i.e. the configuration stays final
- * msr_hwcr			reset
- * pv_cpuid			kept, configuration
- * guest_*_protected		not set
- * pdptrs_from_userspace	kept, see pdptrs
- * nested_run_pending		cleared by leaving nested mode
- * hv_root_tdp			kept, follows the root of the MMU
- *
- * In struct kvm_vcpu, guest_debug, statistics and the dirty ring are kept, they
- * are not state of the guest.
  */
-
 #include <linux/kvm_host.h>
 
 #include <asm/fpu/api.h>
@@ -144,6 +63,7 @@ static void kvm_reset_regs(struct kvm_vcpu *vcpu)
 	vcpu->arch.smbase = 0x30000;
 
 	vcpu->arch.pat = MSR_IA32_CR_PAT_DEFAULT;
+	memset(&vcpu->arch.mtrr_state, 0, sizeof(vcpu->arch.mtrr_state));
 
 	vcpu->arch.msr_misc_features_enables = 0;
 	vcpu->arch.ia32_misc_enable_msr = MSR_IA32_MISC_ENABLE_PEBS_UNAVAIL |
@@ -179,6 +99,8 @@ static void kvm_reset_mce(struct kvm_vcpu *vcpu)
 	vcpu->arch.mcg_ext_ctl = 0;
 	memset(vcpu->arch.mce_banks, 0,
 	       KVM_MAX_MCE_BANKS * 4 * sizeof(*vcpu->arch.mce_banks));
+	memset(vcpu->arch.mci_ctl2_banks, 0,
+	       KVM_MAX_MCE_BANKS * sizeof(*vcpu->arch.mci_ctl2_banks));
 
 	kvm_init_mce_ctl(vcpu);
 }
@@ -227,10 +149,7 @@ void kvm_vcpu_power_up(struct kvm_vcpu *vcpu)
 	kvm_reset_events(vcpu);
 	kvm_reset_regs(vcpu);
 	kvm_reset_fpu(vcpu);
-
-	memset(&vcpu->arch.mtrr_state, 0, sizeof(vcpu->arch.mtrr_state));
 	kvm_reset_mce(vcpu);
-
 	kvm_pmu_power_up(vcpu);
 
 	kvm_reset_pv(vcpu);
@@ -245,11 +164,17 @@ void kvm_vcpu_power_up(struct kvm_vcpu *vcpu)
  * The steps of KVM_MP_STATE_RESET.  include/linux/kvm_vcpu_reset.h has the
  * contract, virt/kvm/vcpu_reset.c the order.
  */
-int kvm_arch_vcpu_reset_allowed(struct kvm_vcpu *vcpu)
+bool kvm_arch_has_vcpu_reset(struct kvm *kvm)
 {
 	/* SEV-ES, SNP and TDX: the state is encrypted, and not KVM's to touch. */
-	if (vcpu->arch.guest_state_protected ||
-	    vcpu->kvm->arch.has_protected_state)
+	return !kvm || !kvm->arch.has_protected_state;
+}
+
+int kvm_arch_vcpu_reset_allowed(struct kvm_vcpu *vcpu)
+{
+	/* KVM_SEV_ES_INIT marks the vCPUs as they are measured, not the VM. */
+	if (!kvm_arch_has_vcpu_reset(vcpu->kvm) ||
+	    vcpu->arch.guest_state_protected)
 		return -EPERM;
 
 	return 0;
@@ -278,7 +203,6 @@ void kvm_arch_vcpu_drop_exit(struct kvm_vcpu *vcpu)
 	vcpu->mmio_needed = 0;
 	vcpu->mmio_read_completed = 0;
 	vcpu->arch.emulate_regs_need_sync_to_vcpu = false;
-	kvm_clear_needs_completion(vcpu);
 }
 
 void kvm_arch_vcpu_reset(struct kvm_vcpu *vcpu)
@@ -290,7 +214,7 @@ void kvm_arch_vcpu_reset(struct kvm_vcpu *vcpu)
 	 * INIT is blocked in VMX operation and in SMM, i.e. kvm_vcpu_reset()
 	 * doesn't expect to find the vCPU there.
 	 */
-	kvm_leave_nested(vcpu);
+	kvm_nested_call(reset_nested)(vcpu);
 #ifdef CONFIG_KVM_SMM
 	if (is_smm(vcpu))
 		kvm_smm_changed(vcpu, false);
@@ -304,8 +228,7 @@ void kvm_arch_vcpu_reset(struct kvm_vcpu *vcpu)
 		kvm_set_rflags(vcpu, kvm_get_rflags(vcpu));
 	}
 
-	/* As if the vCPU were new, i.e. in sync with all others. */
-	kvm_synchronize_tsc(vcpu, NULL);
+	kvm_rejoin_tsc_generation(vcpu);
 
 	kvm_vcpu_reset_mp_state(vcpu);
 
@@ -399,28 +322,4 @@ bool __kvm_exit_on_init_sipi(struct kvm_vcpu *vcpu, int event, u8 vector)
 bool kvm_has_init_sipi_exit(struct kvm_vcpu *vcpu)
 {
 	return vcpu->arch.complete_userspace_io == kvm_complete_init_sipi_exit;
-}
-
-/**
- * kvm_vcpu_has_acceptable_sipi - Is KVM_MP_STATE_SIPI_RECEIVED the state to save?
- * @vcpu:	the vCPU, loaded
- *
- * Return: true if KVM is going to accept a SIPI that is pending, be it in
- * wait-for-SIPI or after an INIT that is pending as well.  KVM_SET_MP_STATE turns
- * KVM_MP_STATE_SIPI_RECEIVED into wait-for-SIPI, which is fine for the latter,
- * because INIT resets all that makes a difference.
- */
-bool kvm_vcpu_has_acceptable_sipi(struct kvm_vcpu *vcpu)
-{
-	if (!test_bit(KVM_APIC_SIPI, &vcpu->arch.apic->pending_events) ||
-	    !kvm_apic_init_sipi_allowed(vcpu))
-		return false;
-
-	/*
-	 * In guest mode INIT is L1's if L1 intercepts it, and then the SIPI is
-	 * dropped.  If L1 doesn't, then the SIPI doesn't show in the state.
-	 */
-	return vcpu->arch.mp_state == KVM_MP_STATE_INIT_RECEIVED ||
-	       (kvm_lapic_latched_init(vcpu) && !is_guest_mode(vcpu) &&
-		!kvm_vcpu_is_bsp(vcpu));
 }

@@ -272,13 +272,20 @@ static void mark_dirty(void *arg, const char *name, const char *want,
 		(*(unsigned int *)arg)++;
 }
 
+void __weak arch_reset_devices(struct kvm_vcpu *vcpu, struct kvm_vcpu *twin)
+{
+}
+
 /* The oracle */
 static void compare(struct reset_env *env, struct reset_env *twin,
 		    const char *when)
 {
-	struct vcpu_state *want = vcpu_state_get(twin->vcpu);
-	struct vcpu_state *got = vcpu_state_get(env->vcpu);
+	struct vcpu_state *want, *got;
 	unsigned int nr = 0;
+
+	arch_reset_devices(env->vcpu, twin->vcpu);
+	want = vcpu_state_get(twin->vcpu);
+	got = vcpu_state_get(env->vcpu);
 
 	vcpu_state_diff(want, got, print_diff, &nr);
 	shared->nr_compared += want->nr;

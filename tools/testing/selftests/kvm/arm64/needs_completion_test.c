@@ -15,6 +15,7 @@
 #include "kvm_util.h"
 #include "needs_completion_test.h"
 #include "processor.h"
+#include "vcpu_state.h"
 
 /* Not backed by memory, i.e. guest accesses are MMIO. */
 #define MMIO_GPA	0x40000000ul
@@ -210,9 +211,11 @@ void nc_arch_migrate(struct nc_test *t)
 	free(regs);
 }
 
-const char *nc_arch_reset(struct nc_test *t)
+const char *nc_arch_reset(struct nc_test *t, bool request)
 {
-	if (!nc_mp_state_reset(t->vcpu))
+	if (request)
+		vcpu_set_mp_state(t->vcpu, KVM_MP_STATE_RESET);
+	else
 		arm64_vcpu_init(t);
 	nc_check_reset(t);
 

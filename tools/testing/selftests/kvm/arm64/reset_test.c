@@ -13,8 +13,7 @@
  *  - PSCI CPU_ON on a vCPU with an open exit starts it at exactly the address
  *    and with exactly the context that the caller asked for, whether KVM_RUN
  *    or a register access is the first to see the reset.
- *  - A vCPU that never ran has nothing to complete, whatever userspace wrote
- *    to kvm_run.
+ *  - What userspace writes to kvm_run::exit_reason has no say in any of this.
  *
  * PSCI CPU_ON queues a reset, which KVM applies when somebody looks at the vCPU
  * or runs it.  This test verifies that:
@@ -22,19 +21,23 @@
  *  - What KVM_SET_VCPU_EVENTS injects comes after a queued reset.
  *  - A stopped vCPU that sits in WFI notices that it was turned on.
  *
+ * A reset vCPU reports no single-step from before the reset, and what a counter of
+ * its PMU has counted by then is gone, along with the interrupt.
+ *
  * Finally, this test verifies that neither a register nor a pending event tells
  * a vCPU with a past from a new one, after KVM_ARM_VCPU_INIT and after CPU_ON.
  *
- * All of that goes for KVM_MP_STATE_RESET, too, which in addition resets what
- * belongs to the vCPU in the GIC and its interrupt inputs, restores the power
- * state that KVM_ARM_VCPU_INIT asked for, and keeps the SVE vector lengths.  It
- * refuses a vCPU that is yet to be initialized.
+ * All of that goes for KVM_MP_STATE_RESET, too, which in addition restores the
+ * power state that KVM_ARM_VCPU_INIT asked for, and keeps the SVE vector lengths.
+ * It refuses a vCPU that is yet to be initialized.  It leaves the GIC alone: what
+ * is pending there ends a system suspend, before or after the reset.
  */
 #include <pthread.h>
 #include <time.h>
 
 #include <linux/bits.h>
 #include <linux/psci.h>
+#include <linux/sizes.h>
 #include <asm/cputype.h>
 
 #include "kvm_test_harness.h"
@@ -47,9 +50,10 @@
 #define MMIO_GPA	0x40000000ul
 #define REPORT_GPA	0x40010000
 
+#define SGI		5
+#define PPI		22
 #define PMU_PPI		23
-#define VTIMER_PPI	27
-#define PTIMER_PPI	30
+#define SPI		40
 
 #define CONTEXT_ID	0xdeadc0deul
 #define OLD_LIFE	0x01d1ul
@@ -100,6 +104,8 @@ GUEST_LABEL(guest_store);
 GUEST_CODE(guest_store, "str	x3, [x4]");
 GUEST_LABEL(guest_isr);
 GUEST_CODE(guest_isr, "mrs	x3, isr_el1");
+GUEST_LABEL(guest_sgi);
+GUEST_CODE(guest_sgi, "msr	" __stringify(S3_0_C12_C11_5) ", x3");
 GUEST_LABEL(guest_hvc);
 GUEST_CODE(guest_hvc, "hvc	#0");
 GUEST_LABEL(guest_wfi);
@@ -266,7 +272,7 @@ static void check_pc(struct __test_metadata *_metadata,
 	}
 }
 
-/* The report: nothing skipped on the way, registers as they were. */
+/* Run up to the report: nothing skipped on the way, registers as they were. */
 static void check_report(struct __test_metadata *_metadata,
 			 struct kvm_vcpu *vcpu, const unsigned long *want)
 {
@@ -383,7 +389,7 @@ TEST_F(open_exit, completes_once)
 	answer_exit(vcpu->run, ANSWER);
 	expect_answer(&variant->exit, ANSWER, self->want);
 
-	vcpu_run_complete_exit(vcpu);
+	vcpu_run_immediate_exit(vcpu);
 	check_pc(_metadata, vcpu, next);
 	check_gprs(_metadata, vcpu, self->want);
 
@@ -393,6 +399,27 @@ TEST_F(open_exit, completes_once)
 	check_pc(_metadata, vcpu, next);
 	check_gprs(_metadata, vcpu, self->want);
 
+	run_to_report(_metadata, vcpu, self->want);
+}
+
+/* It is KVM that knows whether there is something to complete. */
+TEST_F(open_exit, completes_once_exit_reason)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	set_regs(vcpu, variant->exit.insn, OLD_LIFE, self->want);
+	run_to_exit(_metadata, vcpu, &variant->exit, self->want);
+
+	answer_exit(vcpu->run, ANSWER);
+	expect_answer(&variant->exit, ANSWER, self->want);
+
+	vcpu->run->exit_reason = KVM_EXIT_UNKNOWN;
+	vcpu_run_immediate_exit(vcpu);
+	check_pc(_metadata, vcpu, variant->exit.insn + INSN_SIZE);
+	check_gprs(_metadata, vcpu, self->want);
+
+	vcpu->run->exit_reason = KVM_EXIT_MMIO;
+	answer_exit(vcpu->run, STALE_ANSWER);
 	run_to_report(_metadata, vcpu, self->want);
 }
 
@@ -466,6 +493,51 @@ TEST_F(open_exit, reset_request_immediate_exit)
 	check_gprs(_metadata, vcpu, self->want);
 
 	run_to_report(_metadata, vcpu, self->want);
+}
+
+/* Nothing of the new life has been stepped over yet. */
+static void test_single_step(struct __test_metadata *_metadata,
+			     struct kvm_vcpu *vcpu, const struct exit_desc *desc,
+			     unsigned long *want, void (*reset)(struct kvm_vcpu *))
+{
+	struct kvm_guest_debug debug = {
+		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP,
+	};
+
+	vcpu_guest_debug_set(vcpu, &debug);
+	end_old_life(_metadata, vcpu, desc, want);
+
+	/* The step over the instruction is done, but yet to be reported. */
+	vcpu_run_immediate_exit(vcpu);
+	check_pc(_metadata, vcpu, desc->insn + INSN_SIZE);
+
+	reset(vcpu);
+	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, want);
+
+	vcpu_run(vcpu);
+	ASSERT_EQ(KVM_EXIT_DEBUG, vcpu->run->exit_reason);
+	check_pc(_metadata, vcpu, NEW_ENTRY + INSN_SIZE);
+
+	debug.control = 0;
+	vcpu_guest_debug_set(vcpu, &debug);
+	run_to_report(_metadata, vcpu, want);
+}
+
+TEST_F(open_exit, userspace_reset_single_step)
+{
+	test_single_step(_metadata, self->vcpu, &variant->exit, self->want,
+			 vcpu_reset);
+}
+
+static void mp_state_reset(struct kvm_vcpu *vcpu)
+{
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RESET);
+}
+
+TEST_F(open_exit, reset_request_single_step)
+{
+	test_single_step(_metadata, self->vcpu, &variant->exit, self->want,
+			 mp_state_reset);
 }
 
 TEST_F(open_exit, cpu_on)
@@ -594,7 +666,7 @@ TEST_F(queued_reset, userspace_reset_power_off)
 	EXPECT_EQ(KVM_MP_STATE_STOPPED, mp_state.mp_state);
 	check_abort(_metadata, vcpu, 0);
 
-	vcpu_run_complete_exit(self->caller);
+	vcpu_run_immediate_exit(self->caller);
 	cpu_on(_metadata, self->caller, vcpu, self->want);
 	run_to_report(_metadata, vcpu, self->want);
 }
@@ -715,19 +787,18 @@ static long call_cpu_on(struct kvm_vcpu *caller, u64 mpidr,
 	return vcpu_get_reg(caller, GPR(X0));
 }
 
-/* A stopped vCPU that sits in WFI has to notice that it was turned on. */
-TEST_F(queued_reset, wfi)
+/* Stop @vcpu while it sleeps in KVM_RUN, and turn it on again. */
+static void cpu_on_asleep(struct __test_metadata *_metadata,
+			  struct kvm_vcpu *caller, struct kvm_vcpu *vcpu,
+			  unsigned long *want)
 {
-	struct kvm_vcpu *caller = self->caller, *vcpu = self->vcpu;
 	unsigned long caller_want[NR_GPRS];
 	struct timespec deadline;
 	pthread_t thread;
 	u64 mpidr;
 	int i;
 
-	vcpu_reset(vcpu);
 	mpidr = vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_MPIDR_EL1));
-	set_regs(vcpu, guest_wfi, OLD_LIFE, self->want);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, run_thread, vcpu));
 
 	/* It never blocks if the host lets guests execute WFI. */
@@ -750,8 +821,27 @@ TEST_F(queued_reset, wfi)
 		TH_LOG("CPU_ON did not wake up the vCPU");
 	}
 
-	expect_psci_entry(self->want);
-	check_report(_metadata, vcpu, self->want);
+	expect_psci_entry(want);
+	check_report(_metadata, vcpu, want);
+}
+
+/* A stopped vCPU that sits in WFI has to notice that it was turned on. */
+TEST_F(queued_reset, wfi)
+{
+	vcpu_reset(self->vcpu);
+	set_regs(self->vcpu, guest_wfi, OLD_LIFE, self->want);
+
+	cpu_on_asleep(_metadata, self->caller, self->vcpu, self->want);
+}
+
+/* So has one that is suspended, and nothing has woken it up from that. */
+TEST_F(queued_reset, suspended)
+{
+	vcpu_reset(self->vcpu);
+	set_regs(self->vcpu, guest_wfi, OLD_LIFE, self->want);
+	vcpu_set_mp_state(self->vcpu, KVM_MP_STATE_SUSPENDED);
+
+	cpu_on_asleep(_metadata, self->caller, self->vcpu, self->want);
 }
 
 /*
@@ -936,35 +1026,211 @@ static void check_no_past(struct __test_metadata *_metadata,
 	}
 }
 
-/* The part of the GIC that belongs to the vCPU. */
-#define GICR(offset)	{ KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, offset }
-#define ICC(reg)	{ KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS, (reg) >> 5 }
+/* Run @new as it is, except for what is passed to PSCI CPU_ON. */
+static void start_new(struct kvm_vcpu *new, unsigned long *want)
+{
+	memset(want, 0, NR_GPRS * sizeof(*want));
+	want[X0] = CONTEXT_ID;
 
+	vcpu_set_reg(new, GPR(X0), CONTEXT_ID);
+	vcpu_set_reg(new, ARM64_CORE_REG(regs.pc), guest_pc(new, NEW_ENTRY));
+}
+
+TEST_F(past, reset_request)
+{
+	make_past(_metadata, self->vcpu, self->list, self->want);
+
+	request_reset(_metadata, self->vcpu);
+	check_no_past(_metadata, self->vcpu, self->new_vcpu, self->list);
+
+	start_new(self->vcpu, self->want);
+	start_new(self->new_vcpu, self->want);
+	run_to_report(_metadata, self->vcpu, self->want);
+	run_to_report(_metadata, self->new_vcpu, self->want);
+	check_no_past(_metadata, self->vcpu, self->new_vcpu, self->list);
+}
+
+TEST_F(past, userspace_reset)
+{
+	make_past(_metadata, self->vcpu, self->list, self->want);
+
+	vcpu_reset(self->vcpu);
+	check_no_past(_metadata, self->vcpu, self->new_vcpu, self->list);
+
+	start_new(self->vcpu, self->want);
+	start_new(self->new_vcpu, self->want);
+	run_to_report(_metadata, self->vcpu, self->want);
+	run_to_report(_metadata, self->new_vcpu, self->want);
+	check_no_past(_metadata, self->vcpu, self->new_vcpu, self->list);
+}
+
+FIXTURE(pmu) {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *caller;
+	struct kvm_vcpu *vcpu;
+	unsigned long want[NR_GPRS];
+};
+
+FIXTURE_SETUP(pmu)
+{
+	if (!kvm_has_cap(KVM_CAP_ARM_PMU_V3) || !kvm_arch_has_default_irqchip())
+		SKIP(return, "No PMU, or no GIC for its interrupt");
+
+	self->vm = create_vm(&self->caller, &self->vcpu,
+			     BIT(KVM_ARM_VCPU_PMU_V3));
+}
+
+FIXTURE_TEARDOWN(pmu)
+{
+	kvm_vm_free(self->vm);
+}
+
+/* Let the cycle counter count until the report. */
+static void run_counter(struct __test_metadata *_metadata,
+			struct kvm_vcpu *vcpu, unsigned long *want)
+{
+	u64 pmccntr = KVM_ARM64_SYS_REG(SYS_PMCCNTR_EL0);
+	u64 pmcr = KVM_ARM64_SYS_REG(SYS_PMCR_EL0);
+
+	vcpu_set_reg(vcpu, KVM_ARM64_SYS_REG(SYS_PMCNTENSET_EL0), BIT(31));
+	vcpu_set_reg(vcpu, pmcr, vcpu_get_reg(vcpu, pmcr) | BIT(0));
+	vcpu_set_reg(vcpu, pmccntr, 0);
+	set_regs(vcpu, NEW_ENTRY, OLD_LIFE, want);
+	run_to_report(_metadata, vcpu, want);
+	ASSERT_NE(0, vcpu_get_reg(vcpu, pmccntr)) {
+		TH_LOG("The counter does not count");
+	}
+}
+
+/* The cycles that a counter has seen do not come back in its register. */
+TEST_F(pmu, counter_userspace_reset)
+{
+	u64 pmccntr = KVM_ARM64_SYS_REG(SYS_PMCCNTR_EL0), val;
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	val = vcpu_get_reg(vcpu, pmccntr);
+	run_counter(_metadata, vcpu, self->want);
+
+	vcpu_reset(vcpu);
+	EXPECT_EQ(val, vcpu_get_reg(vcpu, pmccntr));
+}
+
+TEST_F(pmu, counter_cpu_on)
+{
+	u64 pmccntr = KVM_ARM64_SYS_REG(SYS_PMCCNTR_EL0), val;
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	val = vcpu_get_reg(vcpu, pmccntr);
+	run_counter(_metadata, vcpu, self->want);
+
+	cpu_on(_metadata, self->caller, vcpu, self->want);
+	EXPECT_EQ(val, vcpu_get_reg(vcpu, pmccntr));
+}
+
+static bool pmu_irq_level(struct kvm_vcpu *vcpu)
+{
+	u64 attr = (u64)vcpu->id << 32 | VGIC_LEVEL_INFO_LINE_LEVEL <<
+		   KVM_DEV_ARM_VGIC_LINE_LEVEL_INFO_SHIFT;
+	u32 level;
+
+	kvm_device_attr_get(vcpu->vm->arch.gic_fd,
+			    KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO, attr, &level);
+
+	return level & BIT(PMU_PPI);
+}
+
+TEST_F(pmu, counter_reset_request)
+{
+	u64 pmccntr = KVM_ARM64_SYS_REG(SYS_PMCCNTR_EL0), val;
+	struct kvm_vcpu *vcpu = self->vcpu;
+
+	val = vcpu_get_reg(vcpu, pmccntr);
+	run_counter(_metadata, vcpu, self->want);
+
+	request_reset(_metadata, vcpu);
+	EXPECT_EQ(val, vcpu_get_reg(vcpu, pmccntr));
+}
+
+/* With its registers reset, the PMU doesn't ask for an interrupt. */
+static void test_pmu_irq(struct __test_metadata *_metadata,
+			 struct kvm_vcpu *vcpu, unsigned long *want,
+			 void (*reset)(struct kvm_vcpu *))
+{
+	u64 pmcr = KVM_ARM64_SYS_REG(SYS_PMCR_EL0);
+
+	vcpu_set_reg(vcpu, KVM_ARM64_SYS_REG(SYS_PMOVSSET_EL0), BIT(31));
+	vcpu_set_reg(vcpu, KVM_ARM64_SYS_REG(SYS_PMINTENSET_EL1), BIT(31));
+	vcpu_set_reg(vcpu, pmcr, vcpu_get_reg(vcpu, pmcr) | BIT(0));
+	set_regs(vcpu, NEW_ENTRY, OLD_LIFE, want);
+	run_to_report(_metadata, vcpu, want);
+	ASSERT_TRUE(pmu_irq_level(vcpu));
+
+	reset(vcpu);
+	EXPECT_FALSE(pmu_irq_level(vcpu));
+}
+
+TEST_F(pmu, irq_userspace_reset)
+{
+	test_pmu_irq(_metadata, self->vcpu, self->want, vcpu_reset);
+}
+
+TEST_F(pmu, irq_reset_request)
+{
+	test_pmu_irq(_metadata, self->vcpu, self->want, mp_state_reset);
+}
+
+TEST_F(past, cpu_on)
+{
+	make_past(_metadata, self->vcpu, self->list, self->want);
+
+	cpu_on(_metadata, self->caller, self->vcpu, self->want);
+
+	start_new(self->new_vcpu, self->want);
+	run_to_report(_metadata, self->vcpu, self->want);
+	run_to_report(_metadata, self->new_vcpu, self->want);
+	check_no_past(_metadata, self->vcpu, self->new_vcpu, self->list);
+}
+
+TEST_F(past, cpu_on_get_events)
+{
+	make_past(_metadata, self->vcpu, self->list, self->want);
+
+	cpu_on(_metadata, self->caller, self->vcpu, self->want);
+
+	start_new(self->new_vcpu, self->want);
+	check_no_past(_metadata, self->vcpu, self->new_vcpu, self->list);
+}
+
+/* The GIC is a device.  Its registers, and the bits that can be changed. */
 struct gic_reg {
 	u32 group;
 	u32 attr;
+	u64 mask;
 };
 
-static const struct gic_reg gicr_ispendr0 = GICR(0x10200);
-static const struct gic_reg gicr_isactiver0 = GICR(0x10300);
+#define GICD(offset, mask) { KVM_DEV_ARM_VGIC_GRP_DIST_REGS, offset, mask }
+#define GICR(offset, mask) { KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, offset, mask }
+#define ICC(reg, mask)	{ KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS, (reg) >> 5, mask }
 
+static const struct gic_reg gicd_ctlr = GICD(GICD_CTLR, 0);
+static const struct gic_reg gicd_isenabler1 = GICD(GICD_ISENABLER + 4, 0);
+static const struct gic_reg gicr_isenabler0 = GICR(SZ_64K + GICD_ISENABLER, 0);
+static const struct gic_reg icc_pmr = ICC(SYS_ICC_PMR_EL1, 0);
+static const struct gic_reg icc_igrpen1 = ICC(SYS_ICC_IGRPEN1_EL1, 0);
+
+/* Nothing that a timer, or the PMU, has a say in. */
 static const struct gic_reg gic_regs[] = {
-	GICR(0x10080),		/* GICR_IGROUPR0 */
-	GICR(0x10100),		/* GICR_ISENABLER0 */
-	GICR(0x10180),		/* GICR_ICENABLER0 */
-	GICR(0x10200),		/* GICR_ISPENDR0 */
-	GICR(0x10300),		/* GICR_ISACTIVER0 */
-	GICR(0x10400),		/* GICR_IPRIORITYR */
-	GICR(0x1041c),
-	GICR(0x00078),		/* GICR_PENDBASER */
-	ICC(SYS_ICC_PMR_EL1),
-	ICC(SYS_ICC_BPR0_EL1),
-	ICC(SYS_ICC_BPR1_EL1),
-	ICC(SYS_ICC_AP0R0_EL1),
-	ICC(SYS_ICC_AP1R0_EL1),
-	ICC(SYS_ICC_CTLR_EL1),
-	ICC(SYS_ICC_IGRPEN0_EL1),
-	ICC(SYS_ICC_IGRPEN1_EL1),
+	GICR(SZ_64K + GICD_IGROUPR, BIT(PPI) | BIT(SGI)),
+	GICR(SZ_64K + GICD_ISENABLER, BIT(PPI)),
+	GICR(SZ_64K + GICD_ISPENDR, BIT(PPI) | BIT(SGI)),
+	GICR(SZ_64K + GICD_ISACTIVER, BIT(SGI)),
+	GICR(SZ_64K + GICD_IPRIORITYR, 0xf8f8f8f8),
+	GICR(GICR_PENDBASER, GENMASK(31, 16)),
+	ICC(SYS_ICC_PMR_EL1, 0xf8),
+	ICC(SYS_ICC_BPR1_EL1, 7),
+	ICC(SYS_ICC_AP1R0_EL1, 0x10),
+	ICC(SYS_ICC_CTLR_EL1, ICC_CTLR_EL1_EOImode_MASK),
+	ICC(SYS_ICC_IGRPEN1_EL1, 1),
 };
 
 /* The affinity level 0 is the id, as long as there are only few vCPUs. */
@@ -990,261 +1256,198 @@ static void set_gic_reg(struct kvm_vcpu *vcpu, const struct gic_reg *reg,
 			    gic_attr(vcpu, reg), &val);
 }
 
-static void dirty_gic(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu)
+FIXTURE(gic) {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *caller;
+	struct kvm_vcpu *vcpu;
+	unsigned long want[NR_GPRS];
+};
+
+FIXTURE_VARIANT(gic) {
+	u32 intid;
+};
+
+FIXTURE_VARIANT_ADD(gic, sgi) {
+	.intid = SGI,
+};
+
+FIXTURE_VARIANT_ADD(gic, ppi) {
+	.intid = PPI,
+};
+
+FIXTURE_VARIANT_ADD(gic, spi) {
+	.intid = SPI,
+};
+
+/* As the guest has set it up. */
+static void enable_gic(struct kvm_vcpu *vcpu)
 {
-	unsigned int i, nr_dirty = 0;
+	const struct gic_reg irouter = GICD(GICD_IROUTER + SPI * 8, 0);
+	const struct gic_reg irouter_hi = GICD(GICD_IROUTER + SPI * 8 + 4, 0);
 
-	for (i = 0; i < ARRAY_SIZE(gic_regs); i++) {
-		const struct gic_reg *reg = &gic_regs[i];
-		u64 old = get_gic_reg(vcpu, reg), val = ~old;
-
-		/* Only the bits that do not have a fixed value. */
-		if (reg->attr == SYS_ICC_CTLR_EL1 >> 5)
-			val = old ^ ICC_CTLR_EL1_EOImode_MASK;
-		else if (reg->group == KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS)
-			val = (old & ~0xff) | ((~old) & 0xff);
-
-		__kvm_device_attr_set(vcpu->vm->arch.gic_fd, reg->group,
-				      gic_attr(vcpu, reg), &val);
-		nr_dirty += get_gic_reg(vcpu, reg) != old;
-	}
-
-	TH_LOG("%u of %lu GIC registers have a past", nr_dirty,
-	       ARRAY_SIZE(gic_regs));
-	EXPECT_GE(nr_dirty, 10);
+	set_gic_reg(vcpu, &gicd_ctlr, get_gic_reg(vcpu, &gicd_ctlr) |
+		    GICD_CTLR_ARE_NS | GICD_CTLR_ENABLE_SS_G1);
+	set_gic_reg(vcpu, &irouter, vcpu->id);
+	set_gic_reg(vcpu, &irouter_hi, 0);
+	set_gic_reg(vcpu, &gicd_isenabler1, BIT(SPI - 32));
+	set_gic_reg(vcpu, &gicr_isenabler0, BIT(PPI) | BIT(SGI));
+	set_gic_reg(vcpu, &icc_pmr, 0xf0);
+	set_gic_reg(vcpu, &icc_igrpen1, 1);
 }
 
-static void check_gic(struct __test_metadata *_metadata,
-		      struct kvm_vcpu *vcpu, struct kvm_vcpu *new)
+FIXTURE_SETUP(gic)
 {
-	unsigned int i;
+	if (!kvm_arch_has_default_irqchip())
+		SKIP(return, "GICv3 not available");
+
+	self->vm = create_vm(&self->caller, &self->vcpu, 0);
+	vm_enable_cap(self->vm, KVM_CAP_ARM_SYSTEM_SUSPEND, 0);
+	set_regs(self->vcpu, NEW_ENTRY, OLD_LIFE, self->want);
+	run_to_report(_metadata, self->vcpu, self->want);
+	enable_gic(self->vcpu);
+}
+
+FIXTURE_TEARDOWN(gic)
+{
+	kvm_vm_free(self->vm);
+}
+
+static void raise_irq(struct __test_metadata *_metadata,
+		      struct kvm_vcpu *caller, u32 intid)
+{
+	unsigned long want[NR_GPRS];
+
+	if (intid == SPI) {
+		kvm_arm_irq_line(caller->vm, SPI, 1);
+	} else if (intid == PPI) {
+		/* To vCPU 1 */
+		kvm_irq_line(caller->vm, KVM_ARM_IRQ_TYPE_PPI <<
+			     KVM_ARM_IRQ_TYPE_SHIFT |
+			     1 << KVM_ARM_IRQ_VCPU_SHIFT | PPI, 1);
+	} else {
+		set_regs(caller, guest_sgi, OLD_LIFE, want);
+		want[X3] = (u64)SGI << 24 | BIT(1);
+		vcpu_set_reg(caller, GPR(X3), want[X3]);
+		run_to_report(_metadata, caller, want);
+	}
+}
+
+/* The guest's own ones stay pending, for it has them masked after a reset. */
+static void run_to_pending_irq(struct __test_metadata *_metadata,
+			       struct kvm_vcpu *vcpu, unsigned long *want)
+{
+	set_regs(vcpu, guest_isr, NEW_LIFE, want);
+	want[X3] = ISR_EL1_I;
+	run_to_report(_metadata, vcpu, want);
+}
+
+/* Have the guest suspend the system. */
+static void suspend(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu,
+		    unsigned long *want)
+{
+	vcpu_run_immediate_exit(vcpu);
+	set_regs(vcpu, guest_hvc, OLD_LIFE, want);
+	vcpu_args_set(vcpu, 2, (u64)PSCI_1_0_FN64_SYSTEM_SUSPEND,
+		      (u64)guest_pc(vcpu, NEW_ENTRY));
+	vcpu_run(vcpu);
+	ASSERT_EQ(KVM_EXIT_SYSTEM_EVENT, vcpu->run->exit_reason);
+	ASSERT_EQ(KVM_SYSTEM_EVENT_SUSPEND, vcpu->run->system_event.type);
+}
+
+/* Wait in KVM_RUN, until the interrupt comes. */
+static void wait_for_wakeup(struct __test_metadata *_metadata,
+			    struct kvm_vcpu *caller, struct kvm_vcpu *vcpu,
+			    u32 intid)
+{
+	struct timespec deadline;
+	pthread_t thread;
+	int i;
+
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_SUSPENDED);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, run_thread, vcpu));
+	for (i = 0; i < 5000 && !vcpu_get_stat(vcpu, blocking); i++)
+		usleep(1000);
+
+	raise_irq(_metadata, caller, intid);
+
+	clock_gettime(CLOCK_REALTIME, &deadline);
+	deadline.tv_sec += 5;
+	ASSERT_EQ(0, pthread_timedjoin_np(thread, NULL, &deadline)) {
+		TH_LOG("The interrupt did not wake up the vCPU");
+	}
+	ASSERT_EQ(KVM_EXIT_SYSTEM_EVENT, vcpu->run->exit_reason);
+	ASSERT_EQ(KVM_SYSTEM_EVENT_WAKEUP, vcpu->run->system_event.type);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+}
+
+TEST_F(gic, suspend_reset_wait)
+{
+	suspend(_metadata, self->vcpu, self->want);
+
+	request_reset(_metadata, self->vcpu);
+	wait_for_wakeup(_metadata, self->caller, self->vcpu, variant->intid);
+
+	run_to_pending_irq(_metadata, self->vcpu, self->want);
+}
+
+TEST_F(gic, suspend_wait_reset)
+{
+	suspend(_metadata, self->vcpu, self->want);
+
+	wait_for_wakeup(_metadata, self->caller, self->vcpu, variant->intid);
+	request_reset(_metadata, self->vcpu);
+
+	run_to_pending_irq(_metadata, self->vcpu, self->want);
+}
+
+/* Pending already when the vCPU is reset, e.g. to serve CPU_ON. */
+TEST_F(gic, pending_reset)
+{
+	raise_irq(_metadata, self->caller, variant->intid);
+	request_reset(_metadata, self->vcpu);
+
+	run_to_pending_irq(_metadata, self->vcpu, self->want);
+}
+
+/* Neither KVM_MP_STATE_RESET nor KVM_ARM_VCPU_INIT are about the GIC. */
+TEST_F(past, gic)
+{
+	u64 want[ARRAY_SIZE(gic_regs)];
+	int i, j;
+
+	if (!self->vm->arch.has_gic)
+		SKIP(return, "GICv3 not available");
+
+	set_regs(self->vcpu, NEW_ENTRY, OLD_LIFE, self->want);
+	run_to_report(_metadata, self->vcpu, self->want);
 
 	for (i = 0; i < ARRAY_SIZE(gic_regs); i++) {
-		EXPECT_EQ(get_gic_reg(new, &gic_regs[i]),
-			  get_gic_reg(vcpu, &gic_regs[i])) {
-			TH_LOG("GIC register 0x%x of group %u differs",
+		u64 old = get_gic_reg(self->vcpu, &gic_regs[i]);
+
+		set_gic_reg(self->vcpu, &gic_regs[i], old ^ gic_regs[i].mask);
+		want[i] = get_gic_reg(self->vcpu, &gic_regs[i]);
+		EXPECT_NE(old, want[i]) {
+			TH_LOG("GIC register 0x%x of group %u has no past",
 			       gic_regs[i].attr, gic_regs[i].group);
+		}
+	}
+
+	for (j = 0; j < 2; j++) {
+		if (j)
+			vcpu_reset(self->vcpu);
+		else
+			request_reset(_metadata, self->vcpu);
+
+		for (i = 0; i < ARRAY_SIZE(gic_regs); i++) {
+			EXPECT_EQ(want[i], get_gic_reg(self->vcpu, &gic_regs[i])) {
+				TH_LOG("GIC register 0x%x of group %u has changed",
+				       gic_regs[i].attr, gic_regs[i].group);
+			}
 		}
 	}
 }
 
-/* Run @new as it is, except for what is passed to PSCI CPU_ON. */
-static void start_new(struct kvm_vcpu *new, unsigned long *want)
-{
-	memset(want, 0, NR_GPRS * sizeof(*want));
-	want[X0] = CONTEXT_ID;
-
-	vcpu_set_reg(new, GPR(X0), CONTEXT_ID);
-	vcpu_set_reg(new, ARM64_CORE_REG(regs.pc), guest_pc(new, NEW_ENTRY));
-}
-
-TEST_F(past, userspace_reset)
-{
-	make_past(_metadata, self->vcpu, self->list, self->want);
-
-	vcpu_reset(self->vcpu);
-	check_no_past(_metadata, self->vcpu, self->new_vcpu, self->list);
-
-	start_new(self->vcpu, self->want);
-	start_new(self->new_vcpu, self->want);
-	run_to_report(_metadata, self->vcpu, self->want);
-	run_to_report(_metadata, self->new_vcpu, self->want);
-	check_no_past(_metadata, self->vcpu, self->new_vcpu, self->list);
-}
-
-TEST_F(past, reset_request)
-{
-	make_past(_metadata, self->vcpu, self->list, self->want);
-	if (self->vm->arch.has_gic)
-		dirty_gic(_metadata, self->vcpu);
-
-	request_reset(_metadata, self->vcpu);
-	check_no_past(_metadata, self->vcpu, self->new_vcpu, self->list);
-	if (self->vm->arch.has_gic)
-		check_gic(_metadata, self->vcpu, self->new_vcpu);
-
-	start_new(self->vcpu, self->want);
-	start_new(self->new_vcpu, self->want);
-	run_to_report(_metadata, self->vcpu, self->want);
-	run_to_report(_metadata, self->new_vcpu, self->want);
-	check_no_past(_metadata, self->vcpu, self->new_vcpu, self->list);
-}
-
-/* The cycles that a counter has seen do not come back in its register. */
-static void test_counter(struct __test_metadata *_metadata,
-			 struct kvm_vcpu *vcpu, struct kvm_vcpu *new,
-			 unsigned long *want, void (*reset)(struct kvm_vcpu *))
-{
-	u64 pmccntr = KVM_ARM64_SYS_REG(SYS_PMCCNTR_EL0);
-	u64 pmcr = KVM_ARM64_SYS_REG(SYS_PMCR_EL0);
-
-	vcpu_set_reg(vcpu, KVM_ARM64_SYS_REG(SYS_PMCNTENSET_EL0), BIT(31));
-	vcpu_set_reg(vcpu, pmcr, vcpu_get_reg(vcpu, pmcr) | BIT(0));
-	vcpu_set_reg(vcpu, pmccntr, 0);
-	set_regs(vcpu, NEW_ENTRY, OLD_LIFE, want);
-	run_to_report(_metadata, vcpu, want);
-	ASSERT_NE(0, vcpu_get_reg(vcpu, pmccntr)) {
-		TH_LOG("The counter does not count");
-	}
-
-	reset(vcpu);
-	EXPECT_EQ(vcpu_get_reg(new, pmccntr), vcpu_get_reg(vcpu, pmccntr));
-}
-
-/* With its registers reset, the PMU doesn't ask for an interrupt. */
-static void test_pmu_irq(struct __test_metadata *_metadata,
-			 struct kvm_vcpu *vcpu, unsigned long *want,
-			 void (*reset)(struct kvm_vcpu *))
-{
-	static const struct gic_reg line_level = {
-		KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO, VGIC_LEVEL_INFO_LINE_LEVEL <<
-		KVM_DEV_ARM_VGIC_LINE_LEVEL_INFO_SHIFT,
-	};
-	u64 pmcr = KVM_ARM64_SYS_REG(SYS_PMCR_EL0);
-
-	vcpu_set_reg(vcpu, KVM_ARM64_SYS_REG(SYS_PMOVSSET_EL0), BIT(31));
-	vcpu_set_reg(vcpu, KVM_ARM64_SYS_REG(SYS_PMINTENSET_EL1), BIT(31));
-	vcpu_set_reg(vcpu, pmcr, vcpu_get_reg(vcpu, pmcr) | BIT(0));
-	set_regs(vcpu, NEW_ENTRY, OLD_LIFE, want);
-	run_to_report(_metadata, vcpu, want);
-	ASSERT_TRUE(get_gic_reg(vcpu, &line_level) & BIT(PMU_PPI));
-
-	reset(vcpu);
-	EXPECT_FALSE(get_gic_reg(vcpu, &line_level) & BIT(PMU_PPI));
-}
-
-static void mp_state_reset(struct kvm_vcpu *vcpu)
-{
-	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RESET);
-}
-
-TEST_F(past, counter_userspace_reset)
-{
-	if (!(self->vcpu->init.features[0] & BIT(KVM_ARM_VCPU_PMU_V3)))
-		SKIP(return, "PMU not available");
-
-	test_counter(_metadata, self->vcpu, self->new_vcpu, self->want,
-		     vcpu_reset);
-}
-
-TEST_F(past, counter_reset_request)
-{
-	if (!(self->vcpu->init.features[0] & BIT(KVM_ARM_VCPU_PMU_V3)))
-		SKIP(return, "PMU not available");
-
-	test_counter(_metadata, self->vcpu, self->new_vcpu, self->want,
-		     mp_state_reset);
-}
-
-TEST_F(past, pmu_irq_userspace_reset)
-{
-	if (!(self->vcpu->init.features[0] & BIT(KVM_ARM_VCPU_PMU_V3)))
-		SKIP(return, "PMU not available");
-
-	test_pmu_irq(_metadata, self->vcpu, self->want, vcpu_reset);
-}
-
-TEST_F(past, pmu_irq_reset_request)
-{
-	if (!(self->vcpu->init.features[0] & BIT(KVM_ARM_VCPU_PMU_V3)))
-		SKIP(return, "PMU not available");
-
-	test_pmu_irq(_metadata, self->vcpu, self->want, mp_state_reset);
-}
-
-/* Timers that are the host's take the state of their interrupts along. */
-static void test_timer_irqs(struct __test_metadata *_metadata,
-			    struct kvm_vcpu *vcpu, unsigned long *want,
-			    void (*reset)(struct kvm_vcpu *))
-{
-	u64 irqs = BIT(VTIMER_PPI) | BIT(PTIMER_PPI);
-
-	set_regs(vcpu, NEW_ENTRY, OLD_LIFE, want);
-	run_to_report(_metadata, vcpu, want);
-
-	/*
-	 * Whether they are active is up to the host, i.e. KVM ignores this.  It
-	 * doesn't for the physical timer if the host has no VHE.
-	 */
-	set_gic_reg(vcpu, &gicr_isactiver0, irqs);
-	irqs &= ~get_gic_reg(vcpu, &gicr_isactiver0);
-	ASSERT_TRUE(irqs & BIT(VTIMER_PPI));
-
-	set_gic_reg(vcpu, &gicr_ispendr0, irqs);
-	ASSERT_EQ(irqs, get_gic_reg(vcpu, &gicr_ispendr0));
-
-	reset(vcpu);
-	EXPECT_EQ(0, get_gic_reg(vcpu, &gicr_ispendr0));
-}
-
-TEST_F(past, timer_irqs_userspace_reset)
-{
-	if (!self->vm->arch.has_gic)
-		SKIP(return, "GICv3 not available");
-
-	test_timer_irqs(_metadata, self->vcpu, self->want, vcpu_reset);
-}
-
-TEST_F(past, timer_irqs_reset_request)
-{
-	if (!self->vm->arch.has_gic)
-		SKIP(return, "GICv3 not available");
-
-	test_timer_irqs(_metadata, self->vcpu, self->want, mp_state_reset);
-}
-
-/* What userspace does after it has dropped a queued reset, is not undone by it. */
-static void test_queued_irq(struct __test_metadata *_metadata,
-			    struct kvm_vcpu *vcpu,
-			    void (*reset)(struct kvm_vcpu *))
-{
-	reset(vcpu);
-	set_gic_reg(vcpu, &gicr_ispendr0, BIT(VTIMER_PPI));
-
-	/* Applies a queued reset. */
-	EXPECT_EQ(0, vcpu_get_reg(vcpu, ARM64_CORE_REG(regs.pc)));
-	EXPECT_EQ(BIT(VTIMER_PPI), get_gic_reg(vcpu, &gicr_ispendr0));
-}
-
-TEST_F(queued_reset, userspace_reset_irq)
-{
-	if (!self->vm->arch.has_gic)
-		SKIP(return, "GICv3 not available");
-
-	test_queued_irq(_metadata, self->vcpu, vcpu_reset);
-}
-
-TEST_F(queued_reset, reset_request_irq)
-{
-	if (!self->vm->arch.has_gic)
-		SKIP(return, "GICv3 not available");
-
-	test_queued_irq(_metadata, self->vcpu, mp_state_reset);
-}
-
-TEST_F(past, cpu_on)
-{
-	make_past(_metadata, self->vcpu, self->list, self->want);
-
-	cpu_on(_metadata, self->caller, self->vcpu, self->want);
-
-	start_new(self->new_vcpu, self->want);
-	run_to_report(_metadata, self->vcpu, self->want);
-	run_to_report(_metadata, self->new_vcpu, self->want);
-	check_no_past(_metadata, self->vcpu, self->new_vcpu, self->list);
-}
-
-TEST_F(past, cpu_on_get_events)
-{
-	make_past(_metadata, self->vcpu, self->list, self->want);
-
-	cpu_on(_metadata, self->caller, self->vcpu, self->want);
-
-	start_new(self->new_vcpu, self->want);
-	check_no_past(_metadata, self->vcpu, self->new_vcpu, self->list);
-}
-
-/* Without a GIC in the kernel, the inputs of the vCPU are set by userspace. */
+/* Without a GIC in the kernel, the inputs of the vCPU are those of userspace. */
 TEST(reset_request_irq_lines)
 {
 	unsigned long want[NR_GPRS];
@@ -1255,16 +1458,10 @@ TEST(reset_request_irq_lines)
 	test_disable_default_vgic();
 	vm = create_vm(&vcpus[0], &vcpus[1], 0);
 
-	for (line = KVM_ARM_IRQ_CPU_IRQ; line <= KVM_ARM_IRQ_CPU_FIQ; line++) {
-		struct kvm_irq_level irq_level = {
-			.irq = KVM_ARM_IRQ_TYPE_CPU << KVM_ARM_IRQ_TYPE_SHIFT |
-			       vcpus[1]->id << KVM_ARM_IRQ_VCPU_SHIFT |
-			       line << KVM_ARM_IRQ_NUM_SHIFT,
-			.level = 1,
-		};
-
-		vm_ioctl(vm, KVM_IRQ_LINE, &irq_level);
-	}
+	for (line = KVM_ARM_IRQ_CPU_IRQ; line <= KVM_ARM_IRQ_CPU_FIQ; line++)
+		kvm_irq_line(vm, KVM_ARM_IRQ_TYPE_CPU << KVM_ARM_IRQ_TYPE_SHIFT |
+			     vcpus[1]->id << KVM_ARM_IRQ_VCPU_SHIFT |
+			     line << KVM_ARM_IRQ_NUM_SHIFT, 1);
 
 	set_regs(vcpus[1], guest_isr, OLD_LIFE, want);
 	want[X3] = ISR_EL1_I | ISR_EL1_F;
@@ -1273,8 +1470,58 @@ TEST(reset_request_irq_lines)
 	request_reset(_metadata, vcpus[1]);
 
 	set_regs(vcpus[1], guest_isr, NEW_LIFE, want);
-	want[X3] = 0;
+	want[X3] = ISR_EL1_I | ISR_EL1_F;
 	run_to_report(_metadata, vcpus[1], want);
+
+	kvm_vm_free(vm);
+}
+
+#define NR_PAGES	16
+#define PAGES_GPA	0x50000000ul
+
+/* Stage 2 faults of a guest that reads a page it has mapped already. */
+static u64 nr_exits(struct __test_metadata *_metadata, struct kvm_vcpu *vcpu,
+		    unsigned long *want)
+{
+	u64 before = vcpu_get_stat(vcpu, exits);
+	int i;
+
+	for (i = 0; i < NR_PAGES; i++) {
+		set_regs(vcpu, guest_load, NEW_LIFE, want);
+		want[X3] = 0;
+		want[X4] = PAGES_GPA + i * getpagesize();
+		vcpu_set_reg(vcpu, GPR(X4), want[X4]);
+		run_to_report(_metadata, vcpu, want);
+		vcpu_run_immediate_exit(vcpu);
+	}
+
+	return vcpu_get_stat(vcpu, exits) - before;
+}
+
+/* Whatever has to be done about caches is done by KVM, on the same hosts. */
+TEST(reset_request_stage2)
+{
+	unsigned long want[NR_GPRS];
+	struct kvm_vcpu *vcpus[2];
+	u64 warm, init, request;
+	struct kvm_vm *vm;
+
+	vm = create_vm(&vcpus[0], &vcpus[1], 0);
+	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, PAGES_GPA, 1,
+				    NR_PAGES, 0);
+
+	nr_exits(_metadata, vcpus[1], want);
+	warm = nr_exits(_metadata, vcpus[1], want);
+
+	vcpu_reset(vcpus[1]);
+	init = nr_exits(_metadata, vcpus[1], want);
+
+	request_reset(_metadata, vcpus[1]);
+	request = nr_exits(_metadata, vcpus[1], want);
+
+	TH_LOG("%d pages: %lu exits, %lu after KVM_ARM_VCPU_INIT, %lu after KVM_MP_STATE_RESET",
+	       NR_PAGES, warm, init, request);
+	EXPECT_EQ(init >= warm + NR_PAGES, request >= warm + NR_PAGES);
 
 	kvm_vm_free(vm);
 }

@@ -177,7 +177,7 @@ void arch_copy_vcpu(struct kvm_vcpu *from, struct kvm_vcpu *to)
 {
 	struct kvm_vcpu_events events;
 
-	vcpu_run_complete_exit(from);
+	vcpu_run_immediate_exit(from);
 
 	vcpu_copy_reg_list(from, to);
 	vcpu_events_get(from, &events);
@@ -558,6 +558,7 @@ const struct vcpu_state_rule arch_not_dirtied[] = {
 	{ "events.exception.serror_has_esr",	CONSTANT },
 	{ "events.exception.ext_dabt_pending",	"never reported" },
 	{ "sys.S3_3_C9_C12_4",			"write-only" },	/* PMSWINC_EL0 */
+	{ "sys.S3_0_C9_C14_6",			CONSTANT },	/* PMMIR_EL1 */
 	{ "gicr.CTLR",				"needs an ITS" },
 	{ "gicr.TYPER*",			CONSTANT },
 	{ "gicr.WAKER",				CONSTANT },
@@ -578,6 +579,12 @@ void arch_check_reset(struct kvm_vcpu *vcpu)
 	else
 		TEST_ASSERT_EQ(pstate, PSR_MODE_EL1h | PSR_D_BIT | PSR_A_BIT |
 				       PSR_I_BIT | PSR_F_BIT);
+}
+
+/* The GIC is a device: a VMM that resets the machine resets it, too. */
+void arch_reset_devices(struct kvm_vcpu *vcpu, struct kvm_vcpu *twin)
+{
+	vcpu_copy_gic(twin, vcpu);
 }
 
 bool arch_skip_exit(struct kvm_vcpu *vcpu)

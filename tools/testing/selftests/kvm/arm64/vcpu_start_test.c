@@ -215,16 +215,6 @@ bool let_kernel_resume(struct kvm_vm *vm)
 	return false;
 }
 
-/* An SError is a wakeup event even if it is masked, as it is after a reset. */
-void set_wakeup_event(struct kvm_vcpu *vcpu)
-{
-	struct kvm_vcpu_events events = {
-		.exception.serror_pending = true,
-	};
-
-	vcpu_ioctl(vcpu, KVM_SET_VCPU_EVENTS, &events);
-}
-
 bool get_call(struct kvm_vcpu *vcpu, struct start_call *call)
 {
 	struct kvm_run *run = vcpu->run;
@@ -424,23 +414,40 @@ bool local_irqs_dirty(struct kvm_vcpu *vcpu)
 	return dirty;
 }
 
-void save_local_irqs(struct kvm_vcpu *vcpu, u64 *values)
-{
-	int i;
+#define WAKEUP_PPI	22
 
-	for (i = 0; i < ARRAY_SIZE(local_irqs); i++)
-		values[i] = get_local_irq(vcpu, i);
+static void set_gic_reg(struct kvm_vcpu *vcpu, u32 group, u64 attr, u64 value)
+{
+	attr |= (u64)vcpu->id << KVM_DEV_ARM_VGIC_V3_MPIDR_SHIFT;
+	kvm_device_attr_set(vcpu->vm->arch.gic_fd, group, attr, &value);
 }
 
-void restore_local_irqs(struct kvm_vcpu *vcpu, const u64 *values)
+static u64 icc_attr(u64 reg)
 {
-	int i;
-
-	for (i = 0; i < ARRAY_SIZE(local_irqs); i++)
-		set_local_irq(vcpu, i, values[i]);
+	return KVM_ARM64_SYS_REG(reg) & KVM_DEV_ARM_VGIC_SYSREG_INSTR_MASK;
 }
 
-void reset_cpu_only(struct kvm_vcpu *vcpu)
+/* A PPI, of a GIC that is set up like a guest does, before or after a reset. */
+void set_wakeup_event(struct kvm_vcpu *vcpu)
 {
-	vcpu_ioctl(vcpu, KVM_ARM_VCPU_INIT, &vcpu->init);
+	struct kvm_vcpu_events events = {
+		.exception.serror_pending = true,
+	};
+
+	/* An SError is a wakeup event even if it is masked. */
+	if (!vcpu->vm->arch.has_gic) {
+		vcpu_ioctl(vcpu, KVM_SET_VCPU_EVENTS, &events);
+		return;
+	}
+
+	set_gic_reg(vcpu, KVM_DEV_ARM_VGIC_GRP_DIST_REGS, GICD_CTLR,
+		    GICD_CTLR_ARE_NS | GICD_CTLR_ENABLE_SS_G1);
+	set_gic_reg(vcpu, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS,
+		    SZ_64K + GICR_ISENABLER0, BIT(WAKEUP_PPI));
+	set_gic_reg(vcpu, KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
+		    icc_attr(SYS_ICC_PMR_EL1), 0xf0);
+	set_gic_reg(vcpu, KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
+		    icc_attr(SYS_ICC_IGRPEN1_EL1), 1);
+	kvm_irq_line(vcpu->vm, KVM_ARM_IRQ_TYPE_PPI << KVM_ARM_IRQ_TYPE_SHIFT |
+		     vcpu->id << KVM_ARM_IRQ_VCPU_SHIFT | WAKEUP_PPI, 1);
 }

@@ -32,6 +32,8 @@ enum nc_procedure {
 	NC_SAVE_OPEN,
 	/* Act on the exit, reset the vCPU, start another life. */
 	NC_RESET,
+	/* The same with KVM_MP_STATE_RESET. */
+	NC_MP_STATE_RESET,
 	NC_NR_PROCEDURES,
 };
 
@@ -249,12 +251,12 @@ bool nc_arch_is_report(struct kvm_vcpu *vcpu);
 void nc_arch_migrate(struct nc_test *t);
 
 /*
- * Reset the vCPU, with KVM_MP_STATE_RESET (see nc_mp_state_reset()) or otherwise,
- * and make it able to run guest code again, as nc_arch_create_vm() does, except
- * for what nc_arch_set_regs() sets.  Verify t->vcpu->run->flags in between, with
+ * Reset the vCPU, on @request with KVM_MP_STATE_RESET, and make it able to run
+ * guest code again, as nc_arch_create_vm() does, except for what
+ * nc_arch_set_regs() sets.  Verify t->vcpu->run->flags in between, with
  * nc_check_reset().  Return NULL, or why there is no reset.
  */
-const char *nc_arch_reset(struct nc_test *t);
+const char *nc_arch_reset(struct nc_test *t, bool request);
 
 /*
  * Everything that userspace can do to a vCPU but KVM_RUN and a reset, and what
@@ -313,8 +315,7 @@ void nc_run_signal(struct nc_test *t);
 /* By a signal as well, asleep in the instruction: the pc is NC_AT_NEXT then. */
 void nc_run_sleep(struct nc_test *t);
 
-/* Reset the vCPU with KVM_MP_STATE_RESET if KVM has it. */
-bool nc_mp_state_reset(struct kvm_vcpu *vcpu);
+/* For nc_arch_reset(). */
 void nc_check_reset(struct nc_test *t);
 
 /*

@@ -114,6 +114,12 @@ void arch_guest_second_life(void);
 /* Run by the guest: sleep until there is an interrupt. */
 void arch_guest_idle(void);
 
+/*
+ * Bring devices that are not part of the vCPU, but of which the state that can
+ * be read has something, to the state that they have for @twin.
+ */
+void arch_reset_devices(struct kvm_vcpu *vcpu, struct kvm_vcpu *twin);
+
 /* Check what of a vCPU that was just reset is in the table above. */
 void arch_check_reset(struct kvm_vcpu *vcpu);
 

@@ -118,16 +118,11 @@ void check_start_view(const struct guest_view *view, u64 id, u64 arg);
 void check_own_view(const struct guest_view *view, u64 life);
 
 /*
- * What belongs to the vCPU of an interrupt controller that a start by KVM leaves
- * alone: set it up, false if there is no such thing, and see whether it still is.
+ * What belongs to the vCPU of an interrupt controller that a start leaves alone,
+ * no matter who serves it: set it up, false if there is no such thing, and see whether it still is.
  */
-#define NR_LOCAL_IRQS	8
 bool dirty_local_irqs(struct kvm_vcpu *vcpu);
 bool local_irqs_dirty(struct kvm_vcpu *vcpu);
-void save_local_irqs(struct kvm_vcpu *vcpu, u64 *values);
-void restore_local_irqs(struct kvm_vcpu *vcpu, const u64 *values);
-/* Reset the vCPU like KVM_MP_STATE_RESET does, but not that. */
-void reset_cpu_only(struct kvm_vcpu *vcpu);
 
 static inline u64 code_gpa(struct kvm_vm *vm, const char *code)
 {

@@ -12,6 +12,9 @@
 
 #define VCPU_STATE_NAME_LEN	48
 
+/* The largest KVM_REG_SIZE_*. */
+#define KVM_REG_MAX_SIZE	256
+
 struct vcpu_state_field {
 	char name[VCPU_STATE_NAME_LEN];
 	u32 offset;		/* of the value, in struct vcpu_state.data */
@@ -82,6 +85,27 @@ void vcpu_state_dirty(struct kvm_vcpu *vcpu, gpa_t gpa, int pass);
  */
 extern const struct vcpu_state_rule vcpu_state_not_dirtied[];
 
+/* The registers of KVM_GET_REG_LIST, with their values. */
+struct kvm_saved_regs {
+	u64 n;
+	struct {
+		u64 id;
+		u8 data[KVM_REG_MAX_SIZE];
+	} reg[];
+};
+
+/*
+ * Save and restore all registers, in the order of the list, as a VMM does that
+ * doesn't know what they mean.  Assert that each of them, but for the clocks and
+ * what depends on them, reads as what was restored.  Free what is saved with
+ * free().
+ */
+extern const struct vcpu_state_rule vcpu_state_clock_driven[];
+
+struct kvm_saved_regs *vcpu_save_reg_list(struct kvm_vcpu *vcpu);
+void vcpu_restore_reg_list(struct kvm_vcpu *vcpu, const struct kvm_saved_regs *saved);
+void vcpu_copy_reg_list(struct kvm_vcpu *from, struct kvm_vcpu *to);
+
 /* For the architectures */
 #if defined(__x86_64__)
 #define VCPU_STATE_NR_DIRTY_PASSES	3
@@ -118,5 +142,10 @@ void vcpu_state_dirty_reg(struct kvm_vcpu *vcpu, u64 id, const u64 *flips,
 /* Read @fd's attribute, of @size bytes, if it has it. */
 void vcpu_state_add_attr(struct vcpu_state *state, int fd, u32 group, u64 attr,
 			 size_t size, const char *fmt, ...);
+
+#ifdef __aarch64__
+/* Bring the private part of the GIC, and the CPU interface, to @from's state. */
+void vcpu_copy_gic(struct kvm_vcpu *from, struct kvm_vcpu *to);
+#endif
 
 #endif /* SELFTEST_KVM_VCPU_STATE_H */

@@ -8,25 +8,47 @@
 
 case $1 in
 exit_reasons)
-	# Codes that only tell more about an exit aren't exit reasons.  One that
-	# is forgotten here is a duplicate in exit_reason_str().
+	# A code that tells more about an exit, e.g. KVM_EXIT_HYPERV_SYNIC, has
+	# the exit's name in front of its own, and a number that is an exit
+	# reason's as well.
 	awk '
 	/^#define KVM_EXIT_[A-Z0-9_]+ +[0-9]+$/ {
 		sub(/^KVM_EXIT_/, "", $2)
-		if ($2 !~ /^(HYPERV_[A-Z]+|XEN_HCALL|IO_IN|IO_OUT)$/)
-			print "KVM_EXIT_REASON(" $2 ")"
+		number[$2] = $3
+		order[++nr] = $2
+		used[$3]++
+	}
+	END {
+		for (i = 1; i <= nr; i++) {
+			name = order[i]
+			prefix = name
+			while (sub(/_[^_]*$/, "", prefix))
+				if (prefix in number)
+					break
+			if (prefix != name && prefix in number && used[number[name]] > 1)
+				continue
+			if (number[name] in reason) {
+				print "warning: KVM_EXIT_" name " and KVM_EXIT_" \
+				      reason[number[name]] " are both " number[name] \
+				      ", leave out the one that is no exit reason in" \
+				      " lib/uapi_list.sh" > "/dev/stderr"
+				continue
+			}
+			reason[number[name]] = name
+			print "KVM_EXIT_REASON(" name ")"
+		}
 	}'
 	;;
 ioctls)
 	# Leave out those whose argument is a type of another architecture.
 	awk '
-	/^struct [a-z0-9_]+ \{/ {
+	/^(struct|union) [a-z0-9_]+ \{/ {
 		defined[$2] = 1
 	}
 	/^#define KVM_[A-Z0-9_]+ +_IO[WR]*\(KVMIO,/ {
 		name = $2
 		type = $0
-		if (!sub(/.*struct /, "", type))
+		if (!sub(/.*(struct|union) /, "", type))
 			type = ""
 		sub(/[^a-z0-9_].*/, "", type)
 		types[name] = type

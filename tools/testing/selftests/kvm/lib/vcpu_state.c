@@ -89,7 +89,6 @@ void vcpu_state_add_attr(struct vcpu_state *state, int fd, u32 group, u64 attr,
 	va_end(ap);
 }
 
-#if defined(__aarch64__) || defined(__riscv)
 void vcpu_state_add_reg_list(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 {
 	struct kvm_reg_list *list = vcpu_get_reg_list(vcpu);
@@ -110,7 +109,6 @@ void vcpu_state_add_reg_list(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 
 	free(list);
 }
-#endif
 
 void vcpu_state_dirty_reg(struct kvm_vcpu *vcpu, u64 id, const u64 *flips,
 			  int nr_flips, u64 mask)
@@ -136,21 +134,81 @@ void vcpu_state_dirty_reg(struct kvm_vcpu *vcpu, u64 id, const u64 *flips,
 	}
 }
 
+struct kvm_saved_regs *vcpu_save_reg_list(struct kvm_vcpu *vcpu)
+{
+	struct kvm_reg_list *list = vcpu_get_reg_list(vcpu);
+	struct kvm_saved_regs *saved;
+	u64 i;
+
+	saved = calloc(1, sizeof(*saved) + list->n * sizeof(saved->reg[0]));
+	TEST_ASSERT(saved, "-ENOMEM when saving %llu registers", list->n);
+
+	saved->n = list->n;
+	for (i = 0; i < saved->n; i++) {
+		struct kvm_one_reg reg = {
+			.id = list->reg[i],
+			.addr = (u64)saved->reg[i].data,
+		};
+
+		saved->reg[i].id = list->reg[i];
+		vcpu_ioctl(vcpu, KVM_GET_ONE_REG, &reg);
+	}
+	free(list);
+
+	return saved;
+}
+
+void vcpu_restore_reg_list(struct kvm_vcpu *vcpu, const struct kvm_saved_regs *saved)
+{
+	char name[VCPU_STATE_NAME_LEN];
+	u8 now[KVM_REG_MAX_SIZE];
+	struct kvm_one_reg reg;
+	u64 i;
+
+	/* Some are constants that KVM refuses to set, whatever the value. */
+	for (i = 0; i < saved->n; i++) {
+		reg.id = saved->reg[i].id;
+		reg.addr = (u64)saved->reg[i].data;
+		__vcpu_ioctl(vcpu, KVM_SET_ONE_REG, &reg);
+	}
+
+	/* A register may have changed with one that was set later. */
+	for (i = 0; i < saved->n; i++) {
+		reg.id = saved->reg[i].id;
+		reg.addr = (u64)now;
+		vcpu_ioctl(vcpu, KVM_GET_ONE_REG, &reg);
+
+		vcpu_state_reg_name(reg.id, name, sizeof(name));
+		TEST_ASSERT(!memcmp(now, saved->reg[i].data, KVM_REG_SIZE(reg.id)) ||
+			    vcpu_state_match(vcpu_state_clocks, name) ||
+			    vcpu_state_match(vcpu_state_clock_driven, name),
+			    "Register %s (0x%llx) can't be restored", name, reg.id);
+	}
+}
+
+void vcpu_copy_reg_list(struct kvm_vcpu *from, struct kvm_vcpu *to)
+{
+	struct kvm_saved_regs *saved = vcpu_save_reg_list(from);
+
+	vcpu_restore_reg_list(to, saved);
+	free(saved);
+}
+
 struct vcpu_state *vcpu_state_get(struct kvm_vcpu *vcpu)
 {
+	bool needs_completion = vcpu_needs_completion(vcpu);
 	struct vcpu_state *state = calloc(1, sizeof(*state));
-	u32 mp_state;
-	u16 flags;
+	struct kvm_mp_state mp_state;
 
 	TEST_ASSERT(state, "-ENOMEM when allocating the state of a vCPU");
 	vcpu_state_arch_get(vcpu, state);
 
 	/* Behind what it has side effects on. */
-	mp_state = vcpu_get_mp_state(vcpu);
-	vcpu_state_add(state, &mp_state, sizeof(mp_state), "mp_state");
+	vcpu_mp_state_get(vcpu, &mp_state);
+	vcpu_state_add(state, &mp_state.mp_state, sizeof(mp_state.mp_state), "mp_state");
 
-	flags = vcpu->run->flags & KVM_RUN_NEEDS_COMPLETION;
-	vcpu_state_add(state, &flags, sizeof(flags), "run.needs_completion");
+	vcpu_state_add(state, &needs_completion, sizeof(needs_completion),
+		       "run.needs_completion");
 
 	return state;
 }

@@ -14,6 +14,7 @@
 #include "needs_completion_test.h"
 #include "processor.h"
 #include "sbi.h"
+#include "vcpu_state.h"
 
 /* Not backed by memory, i.e. guest accesses are MMIO. */
 #define MMIO_GPA		0x40000000ul
@@ -221,10 +222,10 @@ void nc_arch_migrate(struct nc_test *t)
 	free(regs);
 }
 
-const char *nc_arch_reset(struct nc_test *t)
+const char *nc_arch_reset(struct nc_test *t, bool request)
 {
-	if (!nc_mp_state_reset(t->vcpu))
-		vcpu_set_mp_state(t->vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	vcpu_set_mp_state(t->vcpu, request ? KVM_MP_STATE_RESET :
+					     KVM_MP_STATE_INIT_RECEIVED);
 	nc_check_reset(t);
 
 	init_vcpu(t->vcpu);
@@ -745,6 +746,7 @@ const struct nc_exit nc_exits[] = {
 		.check_exit = check_vsfiles,
 		.resume = resume_vsfiles,
 		.skip[NC_RESET] = "The vCPU has an interrupt file for its second life",
+		.skip[NC_MP_STATE_RESET] = "The vCPU has an interrupt file for its second life",
 	}, {
 		.name = "hart_stop_signal", NC_GUEST_LABEL(ecall),
 		.reason = KVM_EXIT_INTR,

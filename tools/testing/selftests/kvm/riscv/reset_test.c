@@ -132,11 +132,6 @@ GUEST_CODE(guest_csr_cycle, "csrr	t3, " __stringify(CSR_CYCLE));
 /* Not for VS-mode, KVM knows nothing of it. */
 GUEST_LABEL(guest_csr_hstatus);
 GUEST_CODE(guest_csr_hstatus, "csrr	t3, " __stringify(CSR_HSTATUS));
-/* Turn the vector unit on, as far as it is up to VS-mode, and use it. */
-GUEST_LABEL(guest_vector);
-GUEST_CODE(guest_vector,
-	   "csrs	sstatus, t4\n"
-	   "csrr	t3, 0xc22");
 GUEST_LABEL(guest_wfi);
 GUEST_CODE(guest_wfi, "wfi");
 
@@ -348,7 +343,7 @@ static struct sbiret guest_sbi_call(struct __test_metadata *_metadata,
 	struct sbiret ret;
 
 	/* Get done with the report of the previous call. */
-	vcpu_run_complete_exit(vcpu);
+	vcpu_run_complete_io(vcpu);
 
 	set_sbi_call(vcpu, ext, fid, arg0, arg1, arg2, arg3, want);
 	vcpu_run(vcpu);
@@ -368,7 +363,7 @@ static void guest_system_reset(struct __test_metadata *_metadata,
 {
 	struct kvm_run *run = vcpu->run;
 
-	vcpu_run_complete_exit(vcpu);
+	vcpu_run_complete_io(vcpu);
 	set_sbi_call(vcpu, SBI_EXT_SRST, SBI_EXT_SRST_RESET,
 		     SBI_SRST_RESET_TYPE_COLD_REBOOT, 0, 0, 0, want);
 	vcpu_run(vcpu);
@@ -515,13 +510,13 @@ TEST_F(open_exit, completes_once)
 	answer_exit(vcpu->run, ANSWER);
 	expect_answer(&variant->exit, ANSWER, self->want);
 
-	vcpu_run_complete_exit(vcpu);
+	vcpu_run_complete_io(vcpu);
 	check_pc(_metadata, vcpu, next);
 	check_gprs(_metadata, vcpu, self->want);
 
 	answer_exit(vcpu->run, STALE_ANSWER);
 
-	vcpu_run_immediate_exit(vcpu);
+	vcpu_run_complete_io(vcpu);
 	check_pc(_metadata, vcpu, next);
 	check_gprs(_metadata, vcpu, self->want);
 
@@ -549,7 +544,7 @@ TEST_F(open_exit, userspace_reset_immediate_exit)
 	vcpu_set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
 	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
 
-	vcpu_run_immediate_exit(vcpu);
+	vcpu_run_complete_io(vcpu);
 	check_pc(_metadata, vcpu, NEW_ENTRY);
 	check_gprs(_metadata, vcpu, self->want);
 
@@ -636,7 +631,7 @@ TEST_F(open_exit, hart_start_immediate_exit)
 	vcpu_set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
 	hart_start(_metadata, self->caller, vcpu, NEW_ENTRY, self->want);
 
-	vcpu_run_immediate_exit(vcpu);
+	vcpu_run_complete_io(vcpu);
 	check_pc(_metadata, vcpu, NEW_ENTRY);
 	check_gprs(_metadata, vcpu, self->want);
 	run_to_report(_metadata, vcpu, self->want);
@@ -670,7 +665,7 @@ TEST(csr_trap)
 	run_to_report(_metadata, vcpu, want);
 	EXPECT_EQ(EXC_INST_ILLEGAL,
 		  vcpu_get_reg(vcpu, RISCV_GENERAL_CSR_REG(scause)));
-	vcpu_run_complete_exit(vcpu);
+	vcpu_run_complete_io(vcpu);
 
 	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, want);
 	vcpu->run->exit_reason = KVM_EXIT_RISCV_CSR;
@@ -730,7 +725,7 @@ static void check_counter(struct __test_metadata *_metadata,
 {
 	unsigned long want[NR_GPRS];
 
-	vcpu_run_complete_exit(vcpu);
+	vcpu_run_complete_io(vcpu);
 	set_regs(vcpu, guest_csr_cycle, NEW_LIFE, want);
 	vcpu_run(vcpu);
 
@@ -1351,14 +1346,14 @@ TEST_F(system_suspend, complete_and_look)
 	struct kvm_vcpu *vcpu = self->vcpu;
 
 	answer_exit(vcpu->run, STALE_ANSWER);
-	vcpu_run_complete_exit(vcpu);
+	vcpu_run_complete_io(vcpu);
 
 	EXPECT_EQ(KVM_MP_STATE_RUNNABLE, vcpu_get_mp_state(vcpu));
 	check_pc(_metadata, vcpu, QUEUED_ENTRY);
 	check_gprs(_metadata, vcpu, self->resume);
 
 	/* Just once */
-	vcpu_run_immediate_exit(vcpu);
+	vcpu_run_complete_io(vcpu);
 	check_pc(_metadata, vcpu, QUEUED_ENTRY);
 
 	run_to_report(_metadata, vcpu, self->resume);
@@ -1370,7 +1365,7 @@ TEST_F(system_suspend, complete_and_migrate)
 	struct kvm_vm *vm;
 
 	answer_exit(self->vcpu->run, STALE_ANSWER);
-	vcpu_run_complete_exit(self->vcpu);
+	vcpu_run_complete_io(self->vcpu);
 
 	vm = vm_create_with_one_vcpu(&vcpu, NULL);
 	copy_vcpu(self->vcpu, vcpu);
@@ -1430,7 +1425,7 @@ TEST_F(system_suspend, complete_and_userspace_reset)
 {
 	struct kvm_vcpu *vcpu = self->vcpu;
 
-	vcpu_run_complete_exit(vcpu);
+	vcpu_run_complete_io(vcpu);
 	vcpu_set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
 	check_reset(_metadata, vcpu);
 	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
@@ -1442,7 +1437,7 @@ TEST_F(system_suspend, complete_and_set)
 {
 	struct kvm_vcpu *vcpu = self->vcpu;
 
-	vcpu_run_complete_exit(vcpu);
+	vcpu_run_complete_io(vcpu);
 	set_regs(vcpu, NEW_ENTRY, NEW_LIFE, self->want);
 
 	run_to_report(_metadata, vcpu, self->want);
@@ -1476,49 +1471,9 @@ TEST_F(system_suspend, hart_start)
 	vcpu_set_mp_state(self->other, KVM_MP_STATE_RUNNABLE);
 	hart_start(_metadata, self->other, vcpu, NEW_ENTRY, self->want);
 
-	vcpu_run_immediate_exit(vcpu);
+	vcpu_run_complete_io(vcpu);
 	check_pc(_metadata, vcpu, NEW_ENTRY);
 	run_to_report(_metadata, vcpu, self->want);
-}
-
-/*
- * A guest without the vector extension can't use it, neither before nor after
- * a reset.
- */
-static void check_vector_off(struct __test_metadata *_metadata,
-			     struct kvm_vcpu *vcpu)
-{
-	unsigned long want[NR_GPRS];
-
-	vcpu_run_immediate_exit(vcpu);
-	set_regs(vcpu, guest_vector, OLD_LIFE, want);
-	want[T4] = SR_VS;
-	vcpu_set_reg(vcpu, GPR(T4), SR_VS);
-	vcpu_set_reg(vcpu, RISCV_GENERAL_CSR_REG(stvec),
-		     guest_pc(vcpu, NEW_ENTRY));
-	run_to_report(_metadata, vcpu, want);
-	EXPECT_EQ(EXC_INST_ILLEGAL,
-		  vcpu_get_reg(vcpu, RISCV_GENERAL_CSR_REG(scause)));
-}
-
-TEST(vector_off)
-{
-	struct kvm_vcpu *vcpu;
-	struct kvm_vm *vm;
-
-	vm = vm_create_with_one_vcpu(&vcpu, NULL);
-	if (!__vcpu_has_isa_ext(vcpu, KVM_RISCV_ISA_EXT_V)) {
-		kvm_vm_free(vm);
-		SKIP(return, "The vector extension is not available to guests");
-	}
-
-	vcpu_set_reg(vcpu, RISCV_ISA_EXT_REG(KVM_RISCV_ISA_EXT_V), 0);
-	check_vector_off(_metadata, vcpu);
-
-	request_reset(_metadata, vcpu);
-	check_vector_off(_metadata, vcpu);
-
-	kvm_vm_free(vm);
 }
 
 /* A VMM that does not want to reboot: the guest gets to know. */

@@ -170,7 +170,7 @@ void arch_remap(struct reset_env *env, gva_t gva, gpa_t gpa)
 
 void arch_copy_vcpu(struct kvm_vcpu *from, struct kvm_vcpu *to)
 {
-	vcpu_run_complete_exit(from);
+	vcpu_run_complete_io(from);
 
 	vcpu_copy_reg_list(from, to);
 	vcpu_set_mp_state(to, vcpu_get_mp_state(from));

@@ -331,15 +331,3 @@ bool local_irqs_dirty(struct kvm_vcpu *vcpu)
 {
 	return false;
 }
-
-void save_local_irqs(struct kvm_vcpu *vcpu, u64 *values)
-{
-}
-
-void restore_local_irqs(struct kvm_vcpu *vcpu, const u64 *values)
-{
-}
-
-void reset_cpu_only(struct kvm_vcpu *vcpu)
-{
-}

@@ -11,6 +11,7 @@
  *    a new VM, continues behind the instruction, and sees its result.
  *  - The same is true if userspace doesn't use immediate_exit, and if userspace
  *    provides the APIC.
+ *  - The same is true if userspace writes back the registers at every exit.
  */
 #include "kvm_test_harness.h"
 #include "kvm_util.h"
@@ -195,8 +196,9 @@ static u32 handle_exit(struct kvm_vcpu *vcpu, u64 *pio_offset)
 }
 
 /* Run the guest to its end, whatever exits there are. */
-static void run_to_done(struct kvm_vcpu *vcpu, u64 *pio_offset)
+static void run_to_done(struct kvm_vcpu *vcpu, u64 *pio_offset, bool set_regs)
 {
+	struct kvm_regs regs;
 	struct ucall uc;
 
 	for (;;) {
@@ -205,6 +207,10 @@ static void run_to_done(struct kvm_vcpu *vcpu, u64 *pio_offset)
 		switch (get_ucall(vcpu, &uc)) {
 		case UCALL_NONE:
 			handle_exit(vcpu, pio_offset);
+			if (set_regs) {
+				vcpu_regs_get(vcpu, &regs);
+				vcpu_regs_set(vcpu, &regs);
+			}
 			break;
 		case UCALL_DONE:
 			return;
@@ -245,6 +251,23 @@ static void assert_device(void *guest_code)
 		TEST_ASSERT_EQ(device[0], (u8)~PATTERN(0));
 }
 
+/*
+ * KVM_RUN, without running the guest.  Returns false if there is another exit,
+ * i.e. if the instruction has another part.
+ */
+static bool run_immediate_exit(struct kvm_vcpu *vcpu)
+{
+	int ret;
+
+	vcpu->run->immediate_exit = 1;
+	ret = __vcpu_run(vcpu);
+	vcpu->run->immediate_exit = 0;
+
+	TEST_ASSERT(!ret || errno == EINTR,
+		    "KVM_RUN with immediate_exit, rc: %d, errno: %d", ret, errno);
+	return ret;
+}
+
 /* Returns the vCPU of the new VM. */
 static struct kvm_vcpu *save_and_restore(struct kvm_vcpu *vcpu, const u32 *len,
 					 int nr_len, u64 *pio_offset)
@@ -256,16 +279,16 @@ static struct kvm_vcpu *save_and_restore(struct kvm_vcpu *vcpu, const u32 *len,
 		TEST_ASSERT(i < nr_len && len[i], "More than %d exits", i);
 		TEST_ASSERT_EQ(handle_exit(vcpu, pio_offset), len[i]);
 		i++;
-	} while (!__vcpu_run_complete_exit(vcpu));
+	} while (!run_immediate_exit(vcpu));
 
 	TEST_ASSERT(i == nr_len || !len[i], "No more than %d exits", i);
 
 	/* There is nothing to complete anymore. */
-	vcpu_run_immediate_exit(vcpu);
+	vcpu_run_complete_io(vcpu);
 
 	vcpu = move_to_new_vm(vcpu);
 
-	run_to_done(vcpu, pio_offset);
+	run_to_done(vcpu, pio_offset, false);
 	return vcpu;
 }
 
@@ -288,7 +311,14 @@ TEST_F(exit_completion, save_and_restore_userspace_apic)
 
 TEST_F(exit_completion, run)
 {
-	run_to_done(self->vcpu, &self->pio_offset);
+	run_to_done(self->vcpu, &self->pio_offset, false);
+	assert_device(variant->guest_code);
+}
+
+/* Userspace may read the registers and write them back at any exit. */
+TEST_F(exit_completion, set_regs)
+{
+	run_to_done(self->vcpu, &self->pio_offset, true);
 	assert_device(variant->guest_code);
 }
 

@@ -91,9 +91,9 @@ static void test_syndbg(struct kvm_vcpu *vcpu, bool singlestep, bool immediate_e
 	run_to_syndbg_exit(vcpu, singlestep, HV_X64_MSR_SYNDBG_CONTROL);
 	run->hyperv.u.syndbg.status = STATUS;
 	if (immediate_exit) {
-		vcpu_run_complete_exit(vcpu);
+		vcpu_run_complete_io(vcpu);
 		run->hyperv.u.syndbg.status = STALE_STATUS;
-		vcpu_run_immediate_exit(vcpu);
+		vcpu_run_complete_io(vcpu);
 	}
 
 	run_to_syndbg_exit(vcpu, false, HV_X64_MSR_SYNDBG_PENDING_BUFFER);

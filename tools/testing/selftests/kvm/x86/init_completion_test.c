@@ -259,6 +259,38 @@ static void answer_exit(struct kvm_vcpu *vcpu)
 	}
 }
 
+static u32 get_mp_state(struct kvm_vcpu *vcpu)
+{
+	struct kvm_mp_state state;
+
+	vcpu_mp_state_get(vcpu, &state);
+	return state.mp_state;
+}
+
+static void set_mp_state(struct kvm_vcpu *vcpu, u32 mp_state)
+{
+	struct kvm_mp_state state = { .mp_state = mp_state };
+
+	vcpu_mp_state_set(vcpu, &state);
+}
+
+/*
+ * KVM_RUN, without running the guest.  Returns false if there is another exit,
+ * i.e. if the instruction has another part.
+ */
+static bool run_immediate_exit(struct kvm_vcpu *vcpu)
+{
+	int ret;
+
+	vcpu->run->immediate_exit = 1;
+	ret = __vcpu_run(vcpu);
+	vcpu->run->immediate_exit = 0;
+
+	TEST_ASSERT(!ret || errno == EINTR,
+		    "KVM_RUN with immediate_exit, rc: %d, errno: %d", ret, errno);
+	return ret;
+}
+
 static void send_from_bsp(struct kvm_vcpu *bsp, u64 mode)
 {
 	struct ucall uc;
@@ -337,7 +369,7 @@ static void assert_nothing_to_complete(struct kvm_vcpu *ap,
 				       const struct kvm_regs *want)
 {
 	assert_ap_regs(ap, want);
-	vcpu_run_immediate_exit(ap);
+	vcpu_run_complete_io(ap);
 	assert_ap_regs(ap, want);
 	assert_ins_buffer(ap->vm, 0);
 }
@@ -414,7 +446,7 @@ TEST_F(init_completion, init_and_sipi_in_get_mp_state)
 
 	send_from_bsp(self->bsp, APIC_DM_INIT);
 	send_from_bsp(self->bsp, APIC_DM_STARTUP);
-	TEST_ASSERT_EQ(vcpu_get_mp_state(self->ap), KVM_MP_STATE_RUNNABLE);
+	TEST_ASSERT_EQ(get_mp_state(self->ap), KVM_MP_STATE_RUNNABLE);
 
 	assert_nothing_to_complete(self->ap, &want);
 	assert_ap_starts(self->ap, &want);
@@ -428,7 +460,7 @@ TEST_F(init_completion, init_in_get_mp_state)
 	run_to_exit(self->ap, variant->exit_reason, variant->nr_parts_before);
 
 	send_from_bsp(self->bsp, APIC_DM_INIT);
-	TEST_ASSERT_EQ(vcpu_get_mp_state(self->ap), KVM_MP_STATE_INIT_RECEIVED);
+	TEST_ASSERT_EQ(get_mp_state(self->ap), KVM_MP_STATE_INIT_RECEIVED);
 
 	assert_nothing_to_complete(self->ap, &want);
 
@@ -444,8 +476,8 @@ TEST_F(init_completion, uninitialized_then_init_and_sipi)
 	get_init_regs(self->ap, 0, &want);
 	run_to_exit(self->ap, variant->exit_reason, variant->nr_parts_before);
 
-	vcpu_set_mp_state(self->ap, KVM_MP_STATE_UNINITIALIZED);
-	vcpu_run_immediate_exit(self->ap);
+	set_mp_state(self->ap, KVM_MP_STATE_UNINITIALIZED);
+	vcpu_run_complete_io(self->ap);
 
 	send_from_bsp(self->bsp, APIC_DM_INIT);
 	send_from_bsp(self->bsp, APIC_DM_STARTUP);
@@ -453,7 +485,7 @@ TEST_F(init_completion, uninitialized_then_init_and_sipi)
 	/* KVM takes INIT and SIPI, and leaves the rest to the next KVM_RUN. */
 	TEST_ASSERT(__vcpu_run(self->ap) == -1 && errno == EAGAIN,
 		    "KVM_RUN in KVM_MP_STATE_UNINITIALIZED, errno: %d", errno);
-	TEST_ASSERT_EQ(vcpu_get_mp_state(self->ap), KVM_MP_STATE_RUNNABLE);
+	TEST_ASSERT_EQ(get_mp_state(self->ap), KVM_MP_STATE_RUNNABLE);
 
 	assert_nothing_to_complete(self->ap, &want);
 	assert_ap_starts(self->ap, &want);
@@ -463,13 +495,13 @@ TEST_F(init_completion, uninitialized_then_runnable)
 {
 	run_to_exit(self->ap, variant->exit_reason, variant->nr_parts_before);
 
-	vcpu_set_mp_state(self->ap, KVM_MP_STATE_UNINITIALIZED);
-	vcpu_run_immediate_exit(self->ap);
+	set_mp_state(self->ap, KVM_MP_STATE_UNINITIALIZED);
+	vcpu_run_complete_io(self->ap);
 
 	self->regs.rip = (u64)guest_restart;
 	vcpu_sregs_set(self->ap, &self->sregs);
 	vcpu_regs_set(self->ap, &self->regs);
-	vcpu_set_mp_state(self->ap, KVM_MP_STATE_RUNNABLE);
+	set_mp_state(self->ap, KVM_MP_STATE_RUNNABLE);
 
 	assert_nothing_to_complete(self->ap, &self->regs);
 	assert_ap_starts(self->ap, &self->regs);
@@ -481,26 +513,23 @@ TEST_F(init_completion, completed_before_init)
 
 	run_to_exit(self->ap, variant->exit_reason, variant->nr_parts_before);
 
-	while (!__vcpu_run_complete_exit(self->ap))
+	while (!run_immediate_exit(self->ap))
 		answer_exit(self->ap);
 
 	/* What is done, is done only once. */
 	vcpu_regs_get(self->ap, &want);
-	vcpu_run_immediate_exit(self->ap);
+	vcpu_run_complete_io(self->ap);
 	assert_ap_regs(self->ap, &want);
 	if (variant->guest_code == guest_string_pio_in)
 		assert_ins_buffer(self->vm, ANSWER);
 
 	send_from_bsp(self->bsp, APIC_DM_INIT);
 	send_from_bsp(self->bsp, APIC_DM_STARTUP);
-	TEST_ASSERT_EQ(vcpu_get_mp_state(self->ap), KVM_MP_STATE_RUNNABLE);
+	TEST_ASSERT_EQ(get_mp_state(self->ap), KVM_MP_STATE_RUNNABLE);
 
 	get_init_regs(self->ap, 0, &want);
 	assert_ap_starts(self->ap, &want);
 }
-
-#define L2_GUEST_STACK_SIZE 64
-static unsigned long l2_guest_stack[L2_GUEST_STACK_SIZE];
 
 static void l2_guest_code(void)
 {
@@ -517,8 +546,7 @@ static void l1_guest_code_svm(struct svm_test_data *svm)
 {
 	struct vmcb *vmcb = svm->vmcb;
 
-	generic_svm_setup(svm, l2_guest_code,
-			  &l2_guest_stack[L2_GUEST_STACK_SIZE]);
+	generic_svm_setup(svm, l2_guest_code);
 	vmcb->control.intercept |= BIT(INTERCEPT_INIT);
 
 	run_guest(vmcb, svm->vmcb_gpa);
@@ -532,7 +560,7 @@ static void l1_guest_code_vmx(struct vmx_pages *vmx)
 {
 	GUEST_ASSERT(prepare_for_vmx_operation(vmx));
 	GUEST_ASSERT(load_vmcs(vmx));
-	prepare_vmcs(vmx, l2_guest_code, &l2_guest_stack[L2_GUEST_STACK_SIZE]);
+	prepare_vmcs(vmx, l2_guest_code);
 
 	GUEST_ASSERT(!vmlaunch());
 	GUEST_ASSERT_EQ(vmreadz(VM_EXIT_REASON), EXIT_REASON_INIT_SIGNAL);
@@ -567,9 +595,9 @@ TEST(nested_vm_exit)
 
 	/* L2 can't exit in the middle of an instruction. */
 	send_from_bsp(bsp, APIC_DM_INIT);
-	TEST_ASSERT_EQ(vcpu_get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
-	vcpu_run_complete_exit(ap);
-	TEST_ASSERT_EQ(vcpu_get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
+	TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
+	vcpu_run_complete_io(ap);
+	TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
 
 	vcpu_run(ap);
 	switch (get_ucall(ap, &uc)) {
@@ -608,7 +636,7 @@ TEST(triple_fault)
 
 	send_from_bsp(bsp, APIC_DM_INIT);
 	send_from_bsp(bsp, APIC_DM_STARTUP);
-	TEST_ASSERT_EQ(vcpu_get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
+	TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
 
 	vcpu_events_get(ap, &events);
 	TEST_ASSERT(!events.triple_fault.pending, "Triple fault survives INIT");
@@ -642,7 +670,7 @@ TEST(pending_events)
 
 	send_from_bsp(bsp, APIC_DM_INIT);
 	send_from_bsp(bsp, APIC_DM_STARTUP);
-	TEST_ASSERT_EQ(vcpu_get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
+	TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
 
 	vcpu_events_get(ap, &events);
 	TEST_ASSERT_EQ(events.exception.injected, 0);

@@ -76,9 +76,6 @@ static bool guest_has_apic;
 static gva_t guest_pv_gva;
 static gpa_t guest_pv_gpa;
 
-/* For L2 */
-static u8 guest_l2_stack[1024] __aligned(16);
-
 /* ---- The vCPU and its configuration ------------------------------------- */
 
 void arch_requirements(void)
@@ -1146,6 +1143,32 @@ static void check_tsc_khz(struct reset_env *env)
 		    "The TSC is %lld cycles off", (long long)diff);
 }
 
+#define TSC_WRITTEN		BIT_ULL(40)
+
+static void prepare_tsc_written(struct reset_env *env)
+{
+	prepare_ran(env);
+	vcpu_set_msr(env->helper, MSR_IA32_TSC, TSC_WRITTEN);
+	usleep(200000);
+}
+
+/*
+ * The reset isn't a write: the same value as before means to be in sync with
+ * the vCPU that it was written to, and another value takes effect.
+ */
+static void check_tsc_written(struct reset_env *env)
+{
+	vcpu_set_msr(env->vcpu, MSR_IA32_TSC, TSC_WRITTEN);
+	check_tsc_khz(env);
+
+	vcpu_ioctl(env->vcpu, KVM_SET_MP_STATE,
+		   &(struct kvm_mp_state){ .mp_state = KVM_MP_STATE_RESET });
+	check_tsc_khz(env);
+	vcpu_set_msr(env->vcpu, MSR_IA32_TSC, 1);
+	TEST_ASSERT(vcpu_get_msr(env->vcpu, MSR_IA32_TSC) < TSC_WRITTEN,
+		    "The TSC goes on although it was written after the reset");
+}
+
 /* The times of Xen's runstates add up to how long the vCPU has been there. */
 static void check_runstate(struct kvm_vcpu *vcpu)
 {
@@ -1265,7 +1288,7 @@ static void guest_l2(void)
 
 static void guest_l1_svm(struct svm_test_data *svm)
 {
-	generic_svm_setup(svm, guest_l2, &guest_l2_stack[sizeof(guest_l2_stack)]);
+	generic_svm_setup(svm, guest_l2);
 	/* NMIs and interrupts are blocked. */
 	clgi();
 	run_guest(svm->vmcb, svm->vmcb_gpa);
@@ -1276,7 +1299,7 @@ static void guest_l1_vmx(struct vmx_pages *vmx)
 {
 	GUEST_ASSERT(prepare_for_vmx_operation(vmx));
 	GUEST_ASSERT(load_vmcs(vmx));
-	prepare_vmcs(vmx, guest_l2, &guest_l2_stack[sizeof(guest_l2_stack)]);
+	prepare_vmcs(vmx, guest_l2);
 	vmlaunch();
 	GUEST_FAIL("L1 is not to run again");
 }
@@ -1672,6 +1695,8 @@ const struct reset_case arch_cases[] = {
 	{ .name = "clocks", .prepare = prepare_clocks, .check = check_clocks },
 	{ .name = "TSC frequency", .configure = configure_tsc_khz,
 	  .prepare = prepare_tsc_khz, .check = check_tsc_khz },
+	{ .name = "TSC written", .prepare = prepare_tsc_written,
+	  .check = check_tsc_written },
 	{ .name = "steal time", .prepare = prepare_steal_time,
 	  .check = check_steal_time, .flags = NO_XEN },
 	{ .name = "SMM", .configure = configure_smm, .prepare = prepare_smm,

@@ -215,6 +215,12 @@ static u64 icc_attr(struct kvm_vcpu *vcpu, u64 reg)
 	       (KVM_ARM64_SYS_REG(reg) & KVM_DEV_ARM_VGIC_SYSREG_INSTR_MASK);
 }
 
+static u64 line_level_attr(struct kvm_vcpu *vcpu)
+{
+	return gic_attr_base(vcpu) | VGIC_LEVEL_INFO_LINE_LEVEL <<
+	       KVM_DEV_ARM_VGIC_LINE_LEVEL_INFO_SHIFT;
+}
+
 static void add_gic(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 {
 	int i, fd = vcpu->vm->arch.gic_fd;
@@ -234,9 +240,53 @@ static void add_gic(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 
 	/* SGIs and PPIs */
 	vcpu_state_add_attr(state, fd, KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO,
-			    gic_attr_base(vcpu) | VGIC_LEVEL_INFO_LINE_LEVEL <<
-			    KVM_DEV_ARM_VGIC_LINE_LEVEL_INFO_SHIFT,
-			    sizeof(u32), "gic.line_level");
+			    line_level_attr(vcpu), sizeof(u32), "gic.line_level");
+}
+
+static void set_gicr(struct kvm_vcpu *vcpu, u32 offset, u32 value)
+{
+	/* Fails for what can't be written, there is nothing to copy then. */
+	__kvm_device_attr_set(vcpu->vm->arch.gic_fd,
+			      KVM_DEV_ARM_VGIC_GRP_REDIST_REGS,
+			      gic_attr_base(vcpu) | offset, &value);
+}
+
+void vcpu_copy_gic(struct kvm_vcpu *from, struct kvm_vcpu *to)
+{
+	int from_fd = from->vm->arch.gic_fd, to_fd = to->vm->arch.gic_fd;
+	u64 value;
+	int i;
+
+	if (!to->vm->arch.has_gic)
+		return;
+
+	/* Bits of these can only be set by what follows. */
+	set_gicr(to, SZ_64K + GICD_ICENABLER, -1);
+	set_gicr(to, SZ_64K + GICD_ICACTIVER, -1);
+
+	for (i = 0; i < ARRAY_SIZE(gicr_regs); i++) {
+		/* There is only one, whatever the vCPU. */
+		if (!strncmp(gicr_regs[i].name, "PROPBASER", 9))
+			continue;
+
+		value = 0;
+		if (!__kvm_device_attr_get(from_fd, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS,
+					   gic_attr_base(from) | gicr_regs[i].offset,
+					   &value))
+			set_gicr(to, gicr_regs[i].offset, value);
+	}
+
+	for (i = 0; i < ARRAY_SIZE(icc_regs); i++)
+		if (!__kvm_device_attr_get(from_fd, KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
+					   icc_attr(from, icc_regs[i].reg), &value))
+			__kvm_device_attr_set(to_fd, KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
+					      icc_attr(to, icc_regs[i].reg), &value);
+
+	value = 0;
+	kvm_device_attr_get(from_fd, KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO,
+			    line_level_attr(from), &value);
+	kvm_device_attr_set(to_fd, KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO,
+			    line_level_attr(to), &value);
 }
 
 void vcpu_state_arch_get(struct kvm_vcpu *vcpu, struct vcpu_state *state)
@@ -268,6 +318,11 @@ void vcpu_state_arch_get(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 const struct vcpu_state_rule vcpu_state_clocks[] = {
 	{ "timer.CNTVCT_EL0",	CLOCK },
 	{ "timer.CNTPCT_EL0",	CLOCK },
+	{}
+};
+
+const struct vcpu_state_rule vcpu_state_clock_driven[] = {
+	{ "timer.CNT?_CTL_EL0",	"ISTATUS" },
 	{}
 };
 
@@ -336,8 +391,7 @@ static void dirty_gic(struct kvm_vcpu *vcpu)
 	/* A PPI that nobody has. */
 	value = BIT(19);
 	__kvm_device_attr_set(fd, KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO,
-			      gic_attr_base(vcpu) | VGIC_LEVEL_INFO_LINE_LEVEL <<
-			      KVM_DEV_ARM_VGIC_LINE_LEVEL_INFO_SHIFT, &value);
+			      line_level_attr(vcpu), &value);
 }
 
 void vcpu_state_dirty(struct kvm_vcpu *vcpu, gpa_t gpa, int pass)
@@ -349,6 +403,7 @@ void vcpu_state_dirty(struct kvm_vcpu *vcpu, gpa_t gpa, int pass)
 		.exception.serror_pending = true,
 	};
 	struct kvm_reg_list *list = vcpu_get_reg_list(vcpu);
+	struct kvm_mp_state mp_state;
 	char name[VCPU_STATE_NAME_LEN];
 	u64 i, id;
 
@@ -376,10 +431,12 @@ void vcpu_state_dirty(struct kvm_vcpu *vcpu, gpa_t gpa, int pass)
 	}
 	vcpu_events_set(vcpu, &events);
 
+	vcpu_mp_state_get(vcpu, &mp_state);
 	if (pass)
-		vcpu_set_mp_state(vcpu, KVM_MP_STATE_SUSPENDED);
-	else if (vcpu_get_mp_state(vcpu) == KVM_MP_STATE_STOPPED)
-		vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+		mp_state.mp_state = KVM_MP_STATE_SUSPENDED;
+	else if (mp_state.mp_state == KVM_MP_STATE_STOPPED)
+		mp_state.mp_state = KVM_MP_STATE_RUNNABLE;
 	else
-		vcpu_set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
+		mp_state.mp_state = KVM_MP_STATE_STOPPED;
+	vcpu_mp_state_set(vcpu, &mp_state);
 }

@@ -50,6 +50,10 @@ static const char * const fwft_names[] = {
 	"misaligned_deleg.enable", "misaligned_deleg.flags",
 	"misaligned_deleg.value", "pointer_masking.enable",
 	"pointer_masking.flags", "pointer_masking.value",
+	"pte_ad_hw_updating.enable", "pte_ad_hw_updating.flags",
+	"pte_ad_hw_updating.value", "landing_pad.enable", "landing_pad.flags",
+	"landing_pad.value", "shadow_stack.enable", "shadow_stack.flags",
+	"shadow_stack.value",
 };
 
 static void name_of(char *name, size_t size, const char *prefix, u64 index,
@@ -82,8 +86,12 @@ void vcpu_state_reg_name(u64 id, char *name, size_t size)
 			NAME_OF("aia_csr", aia_csr_names);
 		else if (subtype == KVM_REG_RISCV_CSR_SMSTATEEN)
 			snprintf(name, size, "csr.sstateen%lu", index);
-		else
+		else if (subtype == KVM_REG_RISCV_CSR_ZICFISS)
+			snprintf(name, size, index ? "csr.zicfiss[%lu]" : "csr.ssp", index);
+		else if (subtype == KVM_REG_RISCV_CSR_GENERAL)
 			NAME_OF("csr", csr_names);
+		else
+			snprintf(name, size, "csr.%lx[%lu]", subtype >> 16, index);
 		break;
 	case KVM_REG_RISCV_TIMER:
 		NAME_OF("timer", timer_names);
@@ -171,6 +179,10 @@ const struct vcpu_state_rule vcpu_state_clocks[] = {
 	{}
 };
 
+const struct vcpu_state_rule vcpu_state_clock_driven[] = {
+	{}
+};
+
 const struct vcpu_state_rule vcpu_state_not_dirtied[] = {
 	{ "config.*",		CONFIG },
 	{ "isa_ext.*",		CONFIG },
@@ -206,6 +218,7 @@ void vcpu_state_dirty(struct kvm_vcpu *vcpu, gpa_t gpa, int pass)
 		0xffffffffffffffff, 0x5a5a5a5a5a5a5a5a, 0x1212121212120000,
 	};
 	struct kvm_reg_list *list = vcpu_get_reg_list(vcpu);
+	struct kvm_mp_state mp_state;
 	char name[VCPU_STATE_NAME_LEN];
 	u64 i, id;
 
@@ -235,6 +248,8 @@ void vcpu_state_dirty(struct kvm_vcpu *vcpu, gpa_t gpa, int pass)
 	free(list);
 
 	/* Not what a new vCPU has, be it the boot vCPU or another one. */
-	vcpu_set_mp_state(vcpu, vcpu_get_mp_state(vcpu) == KVM_MP_STATE_STOPPED ?
-				KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_STOPPED);
+	vcpu_mp_state_get(vcpu, &mp_state);
+	mp_state.mp_state = mp_state.mp_state == KVM_MP_STATE_STOPPED ?
+			    KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_STOPPED;
+	vcpu_mp_state_set(vcpu, &mp_state);
 }

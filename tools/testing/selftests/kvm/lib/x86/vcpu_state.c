@@ -620,6 +620,14 @@ static void add_cpuid(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 	free(cpuid);
 }
 
+void vcpu_state_reg_name(u64 id, char *name, size_t size)
+{
+	if (id == KVM_X86_REG_KVM(KVM_REG_GUEST_SSP))
+		snprintf(name, size, "reg.guest_ssp");
+	else
+		snprintf(name, size, "reg[0x%lx]", id);
+}
+
 static void add_xen_attr(struct kvm_vcpu *vcpu, struct vcpu_state *state,
 			 u16 type, size_t size, const char *name)
 {
@@ -684,6 +692,7 @@ void vcpu_state_arch_get(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 	add_debugregs(vcpu, state);
 	add_lapic(vcpu, state);
 	add_msrs(vcpu, state);
+	vcpu_state_add_reg_list(vcpu, state);
 	add_cpuid(vcpu, state);
 	add_xen(vcpu, state);
 	vcpu_state_add_attr(state, vcpu->fd, KVM_VCPU_TSC_CTRL,
@@ -705,6 +714,10 @@ const struct vcpu_state_rule vcpu_state_clocks[] = {
 	{ "msr.HV_X64_MSR_TIME_REF_COUNT",	"clock, of the VM" },
 	{ "msr.HV_X64_MSR_VP_RUNTIME",		CLOCK },
 	{ "xen.runstate.*",			CLOCK },
+	{}
+};
+
+const struct vcpu_state_rule vcpu_state_clock_driven[] = {
 	{}
 };
 
@@ -793,6 +806,18 @@ static void dirty_msrs(struct kvm_vcpu *vcpu, gpa_t gpa)
 
 		dirty_msr(vcpu, msrs[i], gpa);
 	}
+}
+
+static void dirty_reg_list(struct kvm_vcpu *vcpu)
+{
+	static const u64 flips[] = { 0x0000123456789ab8ull, 0x12345678ull };
+	struct kvm_reg_list *list = vcpu_get_reg_list(vcpu);
+	u64 i;
+
+	for (i = 0; i < list->n; i++)
+		vcpu_state_dirty_reg(vcpu, list->reg[i], flips,
+				     ARRAY_SIZE(flips), -1ull);
+	free(list);
 }
 
 static void dirty_bits(struct kvm_vcpu *vcpu, struct kvm_sregs2 *sregs,
@@ -1103,6 +1128,7 @@ void vcpu_state_dirty(struct kvm_vcpu *vcpu, gpa_t gpa, int pass)
 	dirty_sregs(vcpu, gpa, pass);
 	dirty_lapic(vcpu, pass);
 	dirty_msrs(vcpu, gpa);
+	dirty_reg_list(vcpu);
 	dirty_xsave(vcpu);
 	dirty_debugregs(vcpu);
 	dirty_regs(vcpu);
