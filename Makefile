@@ -219,7 +219,7 @@ _clean:
 	@scripts/fresh.sh clean
 	@rm -rf '$(BUILD)'/{riscv,arm64,x86}* '$(BUILD)'/{linux,base,topic,needs}/out-* '$(BUILD)'/{commits,mutants,stable}{,-riscv,-arm64,-x86} \
 		'$(BUILD)'/violations{,-debug,-rt,-vmx,-fresh} '$(BUILD)'/htmldocs-{base,series} \
-		'$(BUILD)'/{others,checkers,bench,log,kconfig,mbox}
+		'$(BUILD)'/{others,checkers,bench,bench-tree,log,kconfig,mbox}
 	@[ ! -e '$(TREE)/.git' ] || git -C '$(TREE)' worktree prune
 distclean: ## remove build/ and .config; the cache stays
 	+@scripts/locked.sh $(MAKE) _distclean

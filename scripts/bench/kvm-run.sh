@@ -6,8 +6,8 @@
 #
 #	A=TREE B=TREE kvm-run.sh x86	any two trees with their kernels in out-ARCH
 #
-# kvm_run_perf_test of B runs on both, booted by the runner of B in QEMU with
-# -icount shift=0,sleep=off and one CPU: a nanosecond of the guest's clock is an
+# kvm_run_perf_test.c, which is built among the selftests of B, in a copy of them,
+# runs on both, booted by the runner of B in QEMU with -icount shift=0,sleep=off and one CPU: a nanosecond of the guest's clock is an
 # instruction, and a boot of the same kernel gives the same result. The clock
 # of riscv counts in 100 ns: with 500 calls to a sample that is exact to 0.2.
 #
@@ -23,6 +23,7 @@
 
 RUNNER=${RUNNER:-tools/testing/selftests/kvm/qemu}
 OUT=$BUILD/bench
+TESTS_TREE=$BUILD/bench-tree
 B=${B:-$TREE}
 status=0
 
@@ -39,11 +40,31 @@ link()
 		DIE_STATUS=3 die "$tree does not link for $arch" "see $OUT/link.log"
 }
 
+# tests: a copy of the selftests of B with the program that measures
+tests()
+{
+	local dir=tools/testing/selftests/kvm
+
+	if [ ! -e "$TESTS_TREE/.git" ]; then
+		need_space "$BUILD" 2560
+		rm -rf -- "$TESTS_TREE"
+		git -C "$B" worktree prune
+		git -C "$B" worktree add -q --detach "$TESTS_TREE" HEAD
+	fi
+	git -C "$TESTS_TREE" checkout -q --force --detach "$(git -C "$B" rev-parse HEAD)"
+	cp "$TOP/scripts/bench/kvm_run_perf_test.c" "$TESTS_TREE/$dir/"
+	sed -i '1,/^TEST_GEN_PROGS_COMMON +=/s/^TEST_GEN_PROGS_COMMON +=.*/TEST_GEN_PROGS_COMMON += kvm_run_perf_test\n&/' \
+		"$TESTS_TREE/$dir/Makefile.kvm"
+	grep -q kvm_run_perf_test "$TESTS_TREE/$dir/Makefile.kvm" ||
+		die "Makefile.kvm of $B is not as kvm-run.sh knows it" "adjust tests() there"
+}
+
 # runner TREE ARCH TARGET
 runner()
 {
+	[ "${USE_CCACHE:-n}" = n ] || export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-3G}
 	env -u ARCH -u TESTS -u VARIANT -u QEMU -u KERNEL -u BUILD -u VERSION -u SUFFIX -u ON -u PROFILE -u MAKEFLAGS -u MAKELEVEL \
-		"$B/$RUNNER/run.sh" ARCH="$2" KERNEL_PATH="$1" KERNEL_BUILD_PATH="$1/out-$2" BUILD_PATH="$BUILD/$2" \
+		"$B/$RUNNER/run.sh" ARCH="$2" TREE="$TESTS_TREE" KERNEL_PATH="$1" KERNEL_BUILD_PATH="$1/out-$2" BUILD_PATH="$OUT/$2" \
 		TESTS=kvm_run_perf_test NR_CPUS=1 QEMU_ARGS='-icount shift=0,sleep=off' TIMEOUT_SCALE=3 \
 		"$3" </dev/null
 }
@@ -69,7 +90,10 @@ measure()
 known_arches "$*"
 mkdir -p "$OUT"
 A=${A:-$(ON=base "$TOP/scripts/check.sh" base-path)}
+tests
 for arch; do
+	[ -e "$B/out-$arch/vmlinux" ] || DIE_STATUS=3 die "$B has no $arch kernel" "make build ARCH=$arch, with ON=base as well"
+	runner "$B" "$arch" build >"$OUT/$arch-build.log" 2>&1 || DIE_STATUS=3 die "the program does not build for $arch" "see $OUT/$arch-build.log"
 	measure "$A" "$arch" a
 	measure "$B" "$arch" b
 	awk -v limit="${LIMIT:-12}" -v arch="$arch" '

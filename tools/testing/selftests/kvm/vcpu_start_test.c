@@ -1035,12 +1035,13 @@ TEST_F(suspend, same_state)
 	struct guest_view kernel, view;
 	struct vcpu_state *want;
 	struct start_call call;
+	bool kernel_resumes;
 	struct kvm_vm *vm;
 
 	create_suspend_vm(&vm, vcpus, &call);
-	if (let_kernel_resume(vm)) {
-		run_to_suspend(vcpus[CALLER], &call);
-	} else {
+	kernel_resumes = let_kernel_resume(vm);
+	run_to_suspend(vcpus[CALLER], &call);
+	if (!kernel_resumes) {
 		/*
 		 * KVM doesn't implement it.  It is a start of a vCPU that has
 		 * stopped itself, which KVM does implement.

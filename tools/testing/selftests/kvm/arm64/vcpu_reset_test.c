@@ -177,8 +177,6 @@ void arch_copy_vcpu(struct kvm_vcpu *from, struct kvm_vcpu *to)
 {
 	struct kvm_vcpu_events events;
 
-	vcpu_run_immediate_exit(from);
-
 	vcpu_copy_reg_list(from, to);
 	vcpu_events_get(from, &events);
 	vcpu_events_set(to, &events);

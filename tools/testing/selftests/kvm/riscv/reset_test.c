@@ -33,7 +33,8 @@
  * It can be looked at, saved, restored and reset before and after that.
  *
  * The rest verifies that a PMU counter counts after a reset, that a guest
- * whose SBI SRST call is ignored gets an error, and the capability itself.
+ * whose SBI SRST call is ignored gets an error, that interrupts and the address
+ * for stolen time can be restored, and the capability itself.
  */
 #include <linux/bits.h>
 #include <pthread.h>
@@ -1182,6 +1183,26 @@ TEST_F(queued, ext_irq_before_userspace_reset)
 	EXPECT_FALSE(ext_irq_pending(vcpu));
 }
 
+/* It is the same interrupt after the vCPU was restored somewhere else. */
+TEST_F(queued, ext_irq_migrated)
+{
+	struct kvm_vcpu *vcpus[2];
+	struct kvm_vm *vm;
+
+	set_ext_irq(self->vcpu, KVM_INTERRUPT_SET);
+
+	vm = vm_create_with_vcpus(ARRAY_SIZE(vcpus), NULL, vcpus);
+	copy_vcpu(self->vcpu, vcpus[1]);
+	EXPECT_TRUE(ext_irq_pending(vcpus[1]));
+
+	vcpu_set_mp_state(vcpus[1], KVM_MP_STATE_STOPPED);
+	hart_start(_metadata, vcpus[0], vcpus[1], QUEUED_ENTRY, self->want);
+	run_to_report(_metadata, vcpus[1], self->want);
+	EXPECT_TRUE(ext_irq_pending(vcpus[1]));
+
+	kvm_vm_free(vm);
+}
+
 static void check_no_hart(struct __test_metadata *_metadata,
 			  struct kvm_vcpu *caller, struct kvm_vcpu *vcpu,
 			  unsigned long hartid)
@@ -1209,6 +1230,62 @@ TEST_F(queued, hartid)
 {
 	check_no_hart(_metadata, self->caller, self->vcpu,
 		      self->vcpu->id | 1ul << 32);
+}
+
+#define IMSIC_GPA		0x28000000ul
+#define IMSIC_SIZE		0x1000ul
+#define IMSIC_EIDELIVERY	0x70
+
+static void aia_set(int fd, u32 group, u64 attr, u64 val)
+{
+	kvm_device_attr_set(fd, group, attr, &val);
+}
+
+/* The IMSIC is reset with the vCPU, and also has to be seen like that. */
+TEST(queued_imsic)
+{
+	u64 attr = KVM_DEV_RISCV_AIA_IMSIC_MKATTR(1ul, IMSIC_EIDELIVERY);
+	unsigned long want[NR_GPRS];
+	struct kvm_vcpu *vcpus[2];
+	struct kvm_vm *vm;
+	u64 val;
+	int fd, i;
+
+	vm = vm_create_with_vcpus(ARRAY_SIZE(vcpus), NULL, vcpus);
+	if (__kvm_test_create_device(vm, KVM_DEV_TYPE_RISCV_AIA)) {
+		kvm_vm_free(vm);
+		SKIP(return, "There is no in-kernel AIA");
+	}
+
+	fd = kvm_create_device(vm, KVM_DEV_TYPE_RISCV_AIA);
+	aia_set(fd, KVM_DEV_RISCV_AIA_GRP_CONFIG, KVM_DEV_RISCV_AIA_CONFIG_MODE,
+		KVM_DEV_RISCV_AIA_MODE_EMUL);
+	aia_set(fd, KVM_DEV_RISCV_AIA_GRP_CONFIG, KVM_DEV_RISCV_AIA_CONFIG_IDS,
+		KVM_DEV_RISCV_AIA_IDS_MIN);
+	aia_set(fd, KVM_DEV_RISCV_AIA_GRP_CONFIG,
+		KVM_DEV_RISCV_AIA_CONFIG_HART_BITS, 1);
+	for (i = 0; i < ARRAY_SIZE(vcpus); i++)
+		aia_set(fd, KVM_DEV_RISCV_AIA_GRP_ADDR,
+			KVM_DEV_RISCV_AIA_ADDR_IMSIC(i),
+			IMSIC_GPA + i * IMSIC_SIZE);
+	kvm_device_attr_set(fd, KVM_DEV_RISCV_AIA_GRP_CTRL,
+			    KVM_DEV_RISCV_AIA_CTRL_INIT, NULL);
+
+	vcpu_set_mp_state(vcpus[1], KVM_MP_STATE_STOPPED);
+	aia_set(fd, KVM_DEV_RISCV_AIA_GRP_IMSIC, attr, 1);
+	hart_start(_metadata, vcpus[0], vcpus[1], QUEUED_ENTRY, want);
+	kvm_device_attr_get(fd, KVM_DEV_RISCV_AIA_GRP_IMSIC, attr, &val);
+	EXPECT_EQ(0, val);
+
+	vcpu_set_mp_state(vcpus[1], KVM_MP_STATE_STOPPED);
+	hart_start(_metadata, vcpus[0], vcpus[1], NEW_ENTRY, want);
+	aia_set(fd, KVM_DEV_RISCV_AIA_GRP_IMSIC, attr, 1);
+	run_to_report(_metadata, vcpus[1], want);
+	kvm_device_attr_get(fd, KVM_DEV_RISCV_AIA_GRP_IMSIC, attr, &val);
+	EXPECT_EQ(1, val);
+
+	close(fd);
+	kvm_vm_free(vm);
 }
 
 static void *run_vcpu(void *arg)
@@ -1474,6 +1551,47 @@ TEST_F(system_suspend, hart_start)
 	vcpu_run_complete_io(vcpu);
 	check_pc(_metadata, vcpu, NEW_ENTRY);
 	run_to_report(_metadata, vcpu, self->want);
+}
+
+/* If a restored interrupt does not end WFI, then this test times out. */
+TEST(restored_irq)
+{
+	unsigned long want[NR_GPRS];
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+
+	vm = vm_create_with_one_vcpu(&vcpu, NULL);
+
+	set_regs(vcpu, guest_wfi, OLD_LIFE, want);
+	vcpu_set_reg(vcpu, RISCV_GENERAL_CSR_REG(sie), SIP_SSIP);
+	vcpu_set_reg(vcpu, RISCV_GENERAL_CSR_REG(sip), SIP_SSIP);
+	run_to_report(_metadata, vcpu, want);
+
+	kvm_vm_free(vm);
+}
+
+#define STA_REG(name)							\
+	__kvm_reg_id(KVM_REG_RISCV_SBI_STATE, KVM_REG_RISCV_SBI_STA,	\
+		     KVM_REG_RISCV_SBI_STA_REG(name), KVM_REG_SIZE_ULONG)
+
+/* Written in the order of the register list, both halves count. */
+TEST(restored_steal_time)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+
+	vm = vm_create_with_one_vcpu(&vcpu, NULL);
+	if (!__vcpu_has_sbi_ext(vcpu, KVM_RISCV_SBI_EXT_STA)) {
+		kvm_vm_free(vm);
+		SKIP(return, "Steal time is not available to guests");
+	}
+
+	vcpu_set_reg(vcpu, STA_REG(shmem_lo), 0x1000);
+	vcpu_set_reg(vcpu, STA_REG(shmem_hi), 0);
+	EXPECT_EQ(0x1000, vcpu_get_reg(vcpu, STA_REG(shmem_lo)));
+	EXPECT_EQ(0, vcpu_get_reg(vcpu, STA_REG(shmem_hi)));
+
+	kvm_vm_free(vm);
 }
 
 /* A VMM that does not want to reboot: the guest gets to know. */

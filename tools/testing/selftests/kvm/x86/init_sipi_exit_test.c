@@ -532,6 +532,8 @@ TEST_F(init_sipi, same_state)
 	run_to_init(self->ap);
 	run_to_sipi(self->ap, SIPI_VECTOR);
 	vcpu_run_immediate_exit(self->ap);
+	/* Events tell who decides on SIPIs. */
+	TEST_ASSERT(set_exits(self->vm, false), "Can't disable");
 	vcpu_state_assert_same("re-entered", want, self->ap);
 	run_to_view(self->ap, &view);
 	check_same_view("re-entered", &want_view, &view);
@@ -566,6 +568,7 @@ TEST_F(init_sipi, same_state_own)
 	vcpu_regs_set(ap, &regs);
 	vcpu_set_mp_state(ap, KVM_MP_STATE_RUNNABLE);
 
+	TEST_ASSERT(set_exits(self->vm, false), "Can't disable");
 	vcpu_state_assert_same("started by userspace", want, ap);
 	run_to_view(ap, &view);
 	check_same_view("started by userspace", &want_view, &view);

@@ -293,9 +293,26 @@ void arch_remap(struct reset_env *env, gva_t gva, gpa_t gpa)
 
 void arch_copy_vcpu(struct kvm_vcpu *from, struct kvm_vcpu *to)
 {
-	struct kvm_x86_state *state = vcpu_save_state(from);
+	int size = kvm_check_cap(KVM_CAP_XSAVE2);
+	struct kvm_x86_state *state;
+	struct kvm_xsave *xsave;
 
+	/*
+	 * vcpu_save_state() invokes KVM_RUN, which puts all of the FPU's state
+	 * in use if the CPU doesn't track that.
+	 */
+	xsave = calloc(1, max_t(int, size, sizeof(*xsave)));
+	TEST_ASSERT(xsave, "-ENOMEM when allocating XSAVE state");
+	if (size)
+		vcpu_ioctl(from, KVM_GET_XSAVE2, xsave);
+	else
+		vcpu_ioctl(from, KVM_GET_XSAVE, xsave);
+
+	state = vcpu_save_state(from);
 	vcpu_load_state(to, state);
+	vcpu_ioctl(to, KVM_SET_XSAVE, xsave);
+
+	free(xsave);
 	kvm_x86_state_cleanup(state);
 }
 

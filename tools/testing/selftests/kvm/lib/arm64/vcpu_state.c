@@ -276,11 +276,15 @@ void vcpu_copy_gic(struct kvm_vcpu *from, struct kvm_vcpu *to)
 			set_gicr(to, gicr_regs[i].offset, value);
 	}
 
-	for (i = 0; i < ARRAY_SIZE(icc_regs); i++)
+	/* BPR1_EL1 is read-only as long as CTLR_EL1, which is behind it, says so. */
+	for (i = 0; i < 2 * ARRAY_SIZE(icc_regs); i++) {
+		u64 reg = icc_regs[i % ARRAY_SIZE(icc_regs)].reg;
+
 		if (!__kvm_device_attr_get(from_fd, KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
-					   icc_attr(from, icc_regs[i].reg), &value))
+					   icc_attr(from, reg), &value))
 			__kvm_device_attr_set(to_fd, KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
-					      icc_attr(to, icc_regs[i].reg), &value);
+					      icc_attr(to, reg), &value);
+	}
 
 	value = 0;
 	kvm_device_attr_get(from_fd, KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO,
