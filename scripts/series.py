@@ -1001,19 +1001,34 @@ def write_mails(composer, topic, version, ends, signed, options, scratch):
         env={"GIT_COMMITTER_NAME": name, "GIT_COMMITTER_EMAIL": mail.strip("<>")})
     names = sorted(os.listdir(out))
     letter = read(os.path.join(PATCHES, topic.name, "cover-letter")).decode()
-    finish_cover(os.path.join(out, names[0]), letter, composer, topic)
+    finish_cover(os.path.join(out, names[0]), letter, composer, topic, ends)
     with open(out + ".mbox", "wb") as f:
         for patch in names[1:]:
             f.write(read(os.path.join(out, patch)))
     return f"{out}/: cover letter and {len(names) - 1} patches, to {len(to)}, cc {len(cc)}, for git send-email or b4; {out}.mbox for git am"
 
 
-def finish_cover(path, letter, composer, topic):
+def line_counts(start, end):
+    """How many lines the topic adds and removes, by what they are."""
+    kinds = {}
+    for line in git("diff", "--numstat", "--no-renames", start, end).splitlines():
+        added, removed, path = line.split("\t")
+        kind = ("documentation" if path.startswith("Documentation/") else
+                "selftests" if path.startswith("tools/testing/") else "kernel")
+        count = kinds.setdefault(kind, [0, 0])
+        if added != "-":
+            count[0] += int(added)
+            count[1] += int(removed)
+    return "Lines: " + ", ".join(f"{k} +{kinds[k][0]} -{kinds[k][1]}" for k in ("kernel", "documentation", "selftests") if k in kinds)
+
+
+def finish_cover(path, letter, composer, topic, ends):
     subject, _, body = letter.partition("\n")
     text = read(path).decode()
     needs = composer.series.needs(topic.name)
     body = body.strip("\n") + f"\n\nBase: Linux {base_key('version')} (tag {base_key('tag')})" + \
         (f" and the series {', '.join(needs)}\n" if needs else "\n")
+    body = body.replace("@LINES@", line_counts(*ends))
     text = text.replace("*** SUBJECT HERE ***", subject).replace("*** BLURB HERE ***\n", body)
     # The commit of an imported tarball is of use to nobody else.
     if not has(f"{base_key('tag')}^{{commit}}") or git("rev-parse", f"{base_key('tag')}^{{commit}}") != composer.base:
