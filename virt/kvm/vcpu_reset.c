@@ -11,9 +11,8 @@
  * @vcpu:	the vCPU to reset
  *
  * Make @vcpu what a vCPU is that was just created and configured in the same
- * way.  The cost doesn't depend on the memory of the guest, and N vCPUs cost N
- * times as much as one.  The contract with userspace, including what is kept, is
- * in Documentation/virt/kvm/vcpu-reset.rst.
+ * way.  The cost doesn't depend on the memory of the guest.  The contract with
+ * userspace, including what is kept, is in Documentation/virt/kvm/vcpu-reset.rst.
  *
  * Called from KVM_SET_MP_STATE with vcpu->mutex held, i.e. @vcpu is neither in
  * KVM_RUN nor in another ioctl.  May sleep.
