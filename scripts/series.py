@@ -767,7 +767,8 @@ def commits(base, head):
 
 def refresh(base, head, scratch):
     order = [words[0] for words in lines(os.path.join(PATCHES, "series"))]
-    out = os.path.join(scratch, "patches")
+    stage = os.path.join(scratch, "stage")
+    out = os.path.join(stage, "patches")
     index, owner, topic = {name: [] for name in order}, {}, None
     changed = name_status(base, head)
     for commit, parent, date, message in commits(base, head):
@@ -807,6 +808,18 @@ def refresh(base, head, scratch):
     write_base(base, head, out)
     files = base_contents(git_dir(), head, sorted(owner)) if owner else {}
 
+    # What is written must compose to what was read, to the byte.
+    for path, file in files.items():
+        file.write(os.path.join(stage, path))
+    shutil.copyfile(os.path.join(PATCHES, "series"), os.path.join(out, "series"))
+    try:
+        now = Composer(Series(stage, out), git_dir(), base, scratch).compose()
+    except Failure as failure:
+        raise Failure(f"the commits of {TREE} can't be a series: {failure}", "change them there; the files here are as before") from None
+    if git("rev-parse", f"{now}^{{tree}}") != git("rev-parse", f"{head}^{{tree}}"):
+        raise Failure("the files written would not compose to the tree they came from",
+                      f"this is a bug of scripts/series.py; {TREE} and the files here are unchanged")
+
     # Everything could be written: only now change the files here.
     install(out, PATCHES, [os.path.join(t, n) for t in os.listdir(PATCHES) if os.path.isdir(os.path.join(PATCHES, t)) and t != "stable"
                            for n in os.listdir(os.path.join(PATCHES, t)) if n.endswith(".patch") or n == "series"])
@@ -823,12 +836,7 @@ def refresh(base, head, scratch):
             with contextlib.suppress(OSError):
                 os.rmdir(where)
 
-    # What was written must compose to what was read, to the byte.
     series = Series()
-    now = Composer(series, git_dir(), base, scratch).compose()
-    if git("rev-parse", f"{now}^{{tree}}") != git("rev-parse", f"{head}^{{tree}}"):
-        raise Failure("the files written do not compose to the tree they came from",
-                      f"this is a bug of scripts/series.py; {TREE} is unchanged")
     git("reset", "-q", "--keep", now)
     git("update-ref", COMPOSED, now)
     say(f"{len(series.patches())} patches of {len(series.topics)} topics in {short(PATCHES)}, {len(owner)} added files")
@@ -921,7 +929,7 @@ def apply_patches(kernel, branch, where):
     names = sorted(os.listdir(where))
     try:
         for name in names:
-            done = git("am", "-q", "--no-gpg-sign", os.path.join(where, name), where=kernel, check=False)
+            done = git("am", "-q", "--no-gpg-sign", "--keep-cr", os.path.join(where, name), where=kernel, check=False)
             if done.returncode:
                 text = done.stderr.decode(errors="replace") + done.stdout.decode(errors="replace")
                 found = re.search(r"^error: (?:patch failed: (.*)|(.*already exists.*))$", text, re.M)
