@@ -28,6 +28,7 @@ by its content, see Memo.
 
 import concurrent.futures
 import contextlib
+import email.header
 import email.utils
 import functools
 import hashlib
@@ -1081,7 +1082,12 @@ def finish_cover(path, letter, composer, topic, ends):
     body = body.strip("\n") + f"\n\nBase: Linux {base_key('version')} (tag {base_key('tag')})" + \
         (f" and the series {', '.join(needs)}\n" if needs else "\n")
     body = body.replace("@LINES@", line_counts(*ends))
+    if not subject.isascii():
+        subject = email.header.Header(subject, "utf-8").encode()
     text = text.replace("*** SUBJECT HERE ***", subject).replace("*** BLURB HERE ***\n", body)
+    if not text.isascii() and "\nContent-Type:" not in text.partition("\n\n")[0]:
+        text = text.replace("\n\n", "\nMIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\n"
+                            "Content-Transfer-Encoding: 8bit\n\n", 1)
     # The commit of an imported tarball is of use to nobody else.
     if not has(f"{base_key('tag')}^{{commit}}") or git("rev-parse", f"{base_key('tag')}^{{commit}}") != composer.base:
         text = text.replace(f"base-commit: {composer.base}", f"base: {base_key('tag')}")
