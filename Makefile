@@ -189,7 +189,7 @@ refresh: ## write the commits of the tree back to patches/ and the added files
 apply: ## put the series on a new BRANCH of your own git tree KERNEL
 	@KERNEL= scripts/locked.sh scripts/series.py apply '$(KERNEL)'
 mbox: ## mail form, one directory a topic, with cover letter, To and Cc (VERSION=2 adds a range-diff)
-	@KERNEL= scripts/locked.sh scripts/series.py mbox
+	@scripts/locked.sh scripts/series.py mbox
 
 ## Configuration (.config; none is needed)
 CONFIGS := menuconfig nconfig defconfig olddefconfig savedefconfig

@@ -23,7 +23,10 @@ export GIT_COMMITTER_EMAIL="kvm-vcpu-reset@example.org"
 # The user's git configuration must not change what is composed.
 git() { command git -c core.autocrlf=false -c commit.gpgSign=false \
 	-c core.quotePath=false -c diff.noprefix=false -c advice.detachedHead=false \
-	-c core.abbrev=12 -c gc.auto=0 "$@"; }
+	-c core.abbrev=12 -c gc.auto=0 -c core.hooksPath=/dev/null \
+	-c core.attributesFile=/dev/null -c core.excludesFile=/dev/null "$@"; }
+# Nor must the repository of a hook or of "git rebase --exec" that this runs in.
+unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY GIT_COMMON_DIR GIT_PREFIX
 
 say() { printf '%s\n' "$*"; }
 

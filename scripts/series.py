@@ -28,6 +28,7 @@ by its content, see Memo.
 
 import concurrent.futures
 import contextlib
+import email.header
 import email.utils
 import functools
 import hashlib
@@ -61,7 +62,13 @@ TRAILER = re.compile(r"^[A-Za-z][A-Za-z0-9-]*: ?\S")
 # The user's git configuration must not change what is composed.
 GIT = ["git"] + [word for option in (
     "core.autocrlf=false", "commit.gpgSign=false", "core.quotePath=false", "diff.noprefix=false",
-    "advice.detachedHead=false", "core.abbrev=12", "gc.auto=0") for word in ("-c", option)]
+    "advice.detachedHead=false", "core.abbrev=12", "gc.auto=0", "core.hooksPath=/dev/null",
+    "core.attributesFile=/dev/null", "clone.defaultRemoteName=origin", "protocol.file.allow=always",
+    "diff.context=3", "diff.interHunkContext=0", "format.numbered=auto", "format.filenameMaxLength=64") for word in ("-c", option)]
+# Nor must the repository of a hook or of "git rebase --exec" that all this runs in.
+for _name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX",
+              "GIT_NAMESPACE", "GIT_EXTERNAL_DIFF", "GIT_DIFF_OPTS", "GIT_LITERAL_PATHSPECS"):
+    os.environ.pop(_name, None)
 DIFF = ["--no-renames", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/"]
 
 
@@ -253,6 +260,7 @@ class Series:
     def key(self, *more):
         """A hash of all that composing depends on."""
         sha = hashlib.sha256(read(os.path.abspath(__file__)))
+        sha.update("\0".join(p.name for p in self.patches()).encode())
         for path in ([os.path.join(self.dir, "series")] +
                      [os.path.join(self.dir, t, "series") for t in self.topics if self.topics[t].patches]):
             sha.update(read(path))
@@ -514,11 +522,14 @@ def with_trailers(message, trailers):
 
 
 def without_topic(message):
-    """(MESSAGE without its trailer "Topic:", the topic or None)"""
-    found = re.search(r"^Topic: *(\S+) *\n?", message, re.M)
+    """(MESSAGE without its trailer "Topic:", the topic or None). The last one of the last
+    paragraph: what the text says further up is no trailer."""
+    text, blank, last = message.rstrip().rpartition("\n\n")
+    found = list(re.finditer(r"^Topic:[ \t]*(\S+)[ \t]*(?:\n|\Z)", last, re.M)) if blank else []
     if not found:
         return message, None
-    return (message[:found.start()] + message[found.end():]).rstrip("\n") + "\n", found.group(1)
+    last = last[:found[-1].start()] + last[found[-1].end():]
+    return (text + blank + last).rstrip("\n") + "\n", found[-1].group(1)
 
 
 @contextlib.contextmanager
@@ -540,6 +551,21 @@ def dirty(where=None):
     """The first edit that is not committed."""
     done = git("status", "--porcelain", "--untracked-files=no", where=where)
     return done.splitlines()[0][3:] if done else ""
+
+
+def under_way(where=None):
+    """What git was interrupted in, and waits to have continued."""
+    for name, what in (("rebase-merge", "rebase"), ("rebase-apply", "rebase or am"), ("CHERRY_PICK_HEAD", "cherry-pick"),
+                       ("REVERT_HEAD", "revert"), ("BISECT_LOG", "bisect")):
+        if os.path.exists(os.path.join(git("rev-parse", "--absolute-git-dir", where=where), name)):
+            return what
+    return ""
+
+
+def not_under_way():
+    what = under_way()
+    if what:
+        raise Failure(f"a git {what} is under way in {TREE}", "finish it there, or abort it")
 
 
 def tree_exists():
@@ -600,6 +626,7 @@ def cmd_tree():
                       "save your commits with make refresh, then: make distclean")
     if TOPIC:
         return tree_of_topic(base, topic_tree)
+    not_under_way()
     with scratch_dir() as scratch:
         new = Composer(Series(), git_dir(), base, scratch).compose()
     head, composed = git("rev-parse", "HEAD", COMPOSED).split()
@@ -643,7 +670,13 @@ def tree_of_topic(base, where):
         if edit:
             raise Failure(f"{where} has uncommitted edits: {edit}",
                           f"the tree of one topic is for building; edit in {TREE}, and drop these with git -C {where} checkout .")
+        head = git("rev-parse", "HEAD", where=where)
+        if has("refs/series/topic-tree") and head not in (git("rev-parse", "refs/series/topic-tree"), new):
+            branch = time.strftime("topic-%Y%m%d-%H%M%S")
+            git("branch", "-f", branch, head)
+            say(f"the commits that were in {where} are kept on the branch {branch} of {TREE}")
         git("checkout", "-q", "--detach", new, where=where)
+    git("update-ref", "refs/series/topic-tree", new)
     say(f"{where}: {git('rev-list', '--count', f'{needs}..{new}')} commits of {TOPIC} on "
         f"{git('rev-list', '--count', f'{base}..{needs}')} that it needs")
 
@@ -651,6 +684,7 @@ def tree_of_topic(base, where):
 def need_tree():
     if not tree_exists():
         raise Failure(f"there is no tree at {TREE}", "make tree")
+    not_under_way()
     edit = dirty()
     if edit:
         raise Failure(f"{TREE} has uncommitted changes: {edit}", "commit them there first")
@@ -662,7 +696,7 @@ def patch_mail(commit, parent, author, date, message, added):
     """The commit as a mail, without the files it adds. Nothing of it depends on git's version,
     configuration or the clock."""
     subject, _, body = message.partition("\n")
-    diff = git("diff-tree", "--no-commit-id", *DIFF, "-p", "--stat=80", "--full-index", "--summary",
+    diff = git("diff-tree", "--no-commit-id", *DIFF, "-p", "--binary", "--stat=80", "--full-index", "--summary",
                "--diff-algorithm=histogram", parent, commit, "--", ".", *(f":(exclude,literal){f}" for f in added), text=False)
     head = (f"From {'0' * 40} Mon Sep 17 00:00:00 2001\nFrom: {author}\nDate: {date}\n"
             f"Subject: [PATCH] {subject}\n\n{body.strip()}".rstrip("\n") + ("\n" if body.strip() else "\n\n"))
@@ -683,6 +717,12 @@ def refuse(commit, subject, message, base, deleted):
                       "drop it; make mbox adds the sender's Signed-off-by, reviewers give their own")
     if re.match(r"(fixup|squash|amend)!", message):
         raise Failure(f"commit {subject} waits to be squashed", f"git rebase -i --autosquash in {TREE}")
+    # Where git am sees the end of a message.
+    end = re.search(r"^(---(?:[ \t].*)?|diff -.*|Index: .*)$", message, re.M)
+    if end:
+        raise Failure(f"commit {subject} has the line \"{end.group(1).rstrip()}\", where git am ends a message", "indent it or word it otherwise")
+    if message.startswith("["):
+        raise Failure(f"commit {subject} begins with what git am drops, words in brackets", "begin with the subsystem")
     for path in deleted:
         if not has(f"{base}:{path}"):
             raise Failure(f"commit {subject} removes {path}, which the series itself adds",
@@ -728,7 +768,8 @@ def commits(base, head):
 
 def refresh(base, head, scratch):
     order = [words[0] for words in lines(os.path.join(PATCHES, "series"))]
-    out = os.path.join(scratch, "patches")
+    stage = os.path.join(scratch, "stage")
+    out = os.path.join(stage, "patches")
     index, owner, topic = {name: [] for name in order}, {}, None
     changed = name_status(base, head)
     for commit, parent, date, message in commits(base, head):
@@ -748,6 +789,8 @@ def refresh(base, head, scratch):
             if f.split("/")[0] not in ADDED_DIRS:
                 raise Failure(f"commit {subject} adds {f}; added files live below {' '.join(ADDED_DIRS)}",
                               "move it, or see ADDED_DIRS in scripts/series.py")
+            if re.search(r"[\s#\"\\]", f):
+                raise Failure(f"commit {subject} adds \"{f}\", a name that no list here can hold", "rename it")
             if f in owner:
                 raise Failure(f"commit {subject} adds {f} once more", "let one commit add it")
             owner[f] = topic
@@ -766,6 +809,18 @@ def refresh(base, head, scratch):
     write_base(base, head, out)
     files = base_contents(git_dir(), head, sorted(owner)) if owner else {}
 
+    # What is written must compose to what was read, to the byte.
+    for path, file in files.items():
+        file.write(os.path.join(stage, path))
+    shutil.copyfile(os.path.join(PATCHES, "series"), os.path.join(out, "series"))
+    try:
+        now = Composer(Series(stage, out), git_dir(), base, scratch).compose()
+    except Failure as failure:
+        raise Failure(f"the commits of {TREE} can't be a series: {failure}", "change them there; the files here are as before") from None
+    if git("rev-parse", f"{now}^{{tree}}") != git("rev-parse", f"{head}^{{tree}}"):
+        raise Failure("the files written would not compose to the tree they came from",
+                      f"this is a bug of scripts/series.py; {TREE} and the files here are unchanged")
+
     # Everything could be written: only now change the files here.
     install(out, PATCHES, [os.path.join(t, n) for t in os.listdir(PATCHES) if os.path.isdir(os.path.join(PATCHES, t)) and t != "stable"
                            for n in os.listdir(os.path.join(PATCHES, t)) if n.endswith(".patch") or n == "series"])
@@ -782,12 +837,7 @@ def refresh(base, head, scratch):
             with contextlib.suppress(OSError):
                 os.rmdir(where)
 
-    # What was written must compose to what was read, to the byte.
     series = Series()
-    now = Composer(series, git_dir(), base, scratch).compose()
-    if git("rev-parse", f"{now}^{{tree}}") != git("rev-parse", f"{head}^{{tree}}"):
-        raise Failure("the files written do not compose to the tree they came from",
-                      f"this is a bug of scripts/series.py; {TREE} is unchanged")
     git("reset", "-q", "--keep", now)
     git("update-ref", COMPOSED, now)
     say(f"{len(series.patches())} patches of {len(series.topics)} topics in {short(PATCHES)}, {len(owner)} added files")
@@ -842,8 +892,10 @@ def composed(scratch, series=None):
     global TREE
     TREE = whole_tree()
     if not tree_exists():
-        subprocess.run([sys.executable, os.path.abspath(__file__), "tree"], check=True,
-                       env={**os.environ, "TOPIC": "", "TREE": TREE}, stdout=sys.stderr)
+        done = subprocess.run([sys.executable, os.path.abspath(__file__), "tree"], check=False,
+                              env={**os.environ, "TOPIC": "", "TREE": TREE}, stdout=sys.stderr)
+        if done.returncode:
+            sys.exit(done.returncode)
     base = git("rev-parse", BASE_REF)
     return Composer(series or Series(), git_dir(), base, scratch)
 
@@ -878,7 +930,7 @@ def apply_patches(kernel, branch, where):
     names = sorted(os.listdir(where))
     try:
         for name in names:
-            done = git("am", "-q", "--no-gpg-sign", os.path.join(where, name), where=kernel, check=False)
+            done = git("am", "-q", "--no-gpg-sign", "--keep-cr", os.path.join(where, name), where=kernel, check=False)
             if done.returncode:
                 text = done.stderr.decode(errors="replace") + done.stdout.decode(errors="replace")
                 found = re.search(r"^error: (?:patch failed: (.*)|(.*already exists.*))$", text, re.M)
@@ -997,6 +1049,7 @@ def write_mails(composer, topic, version, ends, signed, options, scratch):
     name, _, mail = signed.partition(": ")[2].rpartition(" ")
     git("-c", "format.pretty=email", "format-patch", "-q", "--no-signature", "--no-attach", "--thread=shallow",
         "--cover-letter", "--cover-from-description=none", f"--base={composer.base}", *options,
+        "--subject-prefix=PATCH", "--suffix=.patch", "--no-to", "--no-cc", "--no-add-header",
         *(f"--to={a}" for a in to), *(f"--cc={a}" for a in cc), "-o", out, f"{start}..{end}",
         env={"GIT_COMMITTER_NAME": name, "GIT_COMMITTER_EMAIL": mail.strip("<>")})
     names = sorted(os.listdir(out))
@@ -1029,7 +1082,12 @@ def finish_cover(path, letter, composer, topic, ends):
     body = body.strip("\n") + f"\n\nBase: Linux {base_key('version')} (tag {base_key('tag')})" + \
         (f" and the series {', '.join(needs)}\n" if needs else "\n")
     body = body.replace("@LINES@", line_counts(*ends))
+    if not subject.isascii():
+        subject = email.header.Header(subject, "utf-8").encode()
     text = text.replace("*** SUBJECT HERE ***", subject).replace("*** BLURB HERE ***\n", body)
+    if not text.isascii() and "\nContent-Type:" not in text.partition("\n\n")[0]:
+        text = text.replace("\n\n", "\nMIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\n"
+                            "Content-Transfer-Encoding: 8bit\n\n", 1)
     # The commit of an imported tarball is of use to nobody else.
     if not has(f"{base_key('tag')}^{{commit}}") or git("rev-parse", f"{base_key('tag')}^{{commit}}") != composer.base:
         text = text.replace(f"base-commit: {composer.base}", f"base: {base_key('tag')}")
@@ -1039,6 +1097,8 @@ def finish_cover(path, letter, composer, topic, ends):
 
 def cmd_saved():
     """Refuse when $TREE has work that is not in the files here."""
+    global TREE
+    TREE = whole_tree()
     if not tree_exists():
         return
     need_tree()
@@ -1076,6 +1136,9 @@ def main(args):
         if failure.then:
             print(f"  next: {failure.then}", file=sys.stderr)
         return failure.status
+    except OSError as error:
+        print(f"error: {error.filename or 'series.py'}: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
     return 0
