@@ -124,6 +124,8 @@ probe()
 				need x86_64-linux-gnu-gcc gcc-x86-64-linux-gnu "the x86 kernel"
 				need_libc libc6-dev-amd64-cross x86_64-linux-gnu-gcc
 			fi
+			# KVM's irq_test on x86 links the library of the vfio selftests.
+			need_header uuid-dev "the selftests" "$(cross_of x86)gcc" uuid/uuid.h
 			need_qemu qemu-system-x86_64 qemu-system-x86
 			;;
 		esac
