@@ -114,8 +114,12 @@ verify()
 		[ "$have" = "$VERSION" ] || [ "${have%.*}" != "$SERIES" ] || next="rebase the series on $have: see \"Another base\" in README.md; or $next"
 		die "$origin is not Linux $VERSION as the patches need it: $(paste -sd, <<<"$differ" | sed 's/,/, /g; s/$/ /')differ$([ "$(wc -l <<<"$differ")" -gt 1 ] || echo s)" "$next"
 	fi
-	[ "$have" = "$VERSION" ] ||
+	[ "$have" != "$VERSION" ] || return 0
+	if [ -n "$(base_files)" ]; then
 		progress "$origin is Linux $have, the series was made on $VERSION: no file that it touches differs"
+	else
+		progress "$origin is Linux $have, taken for $VERSION"
+	fi
 }
 
 # fetch URL FILE [SHA256]
