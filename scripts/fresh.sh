@@ -222,7 +222,8 @@ inside()
 	done
 	# Words of the inner shell
 	# shellcheck disable=SC2016
-	exec chroot "$ROOT" /usr/bin/env -i "HOME=$HOME_THERE" \
+	# What is started in the background ignores SIGINT; they are not to know.
+	exec chroot "$ROOT" /usr/bin/env -i --default-signal=INT,QUIT "HOME=$HOME_THERE" \
 		PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "${vars[@]}" \
 		/bin/bash -c 'cd "$1" && shift && "$@"' - "$CHECKOUT" "$@"
 }
