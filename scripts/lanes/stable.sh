@@ -141,7 +141,7 @@ for version; do
 		printf '  %-28s %s\n' "${result:0:28}" "$(tree_git log -1 --format=%s "$c")" | tee -a "$MATRIX"
 	done
 	tree_git update-ref "refs/series/stable/$version-fixed" "$(work_git rev-parse HEAD)"
-	[ "${BUILDS:-1}" = 0 ] || reproducers "$version" | tee -a "$MATRIX"
+	[ "${BUILDS:-1}" = 0 ] || reproducers "$version" > >(tee -a "$MATRIX")
 done
 say "stable: ${#commits[@]} commits, see $MATRIX"
 exit "$wrong"
