@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # commits.sh [RANGE]: every commit of the series by itself. For each of the
-# architectures that it can affect: KVM compiles with W=1 and warnings as errors
-# (WERROR, on x86 KVM_WERROR) and has no complaint that the base does not have,
-# the kernel and the selftests of that commit build, and the kernel boots and
-# passes those of patches/<version>/tests that it has. Where it changes what
+# architectures that it can affect: the kernel builds with W=1 and has no warning that
+# the base does not have, the selftests of that commit build, and the kernel boots
+# and passes those of patches/<version>/tests that it has. Where it changes what
 # loongarch, mips, powerpc or s390 compile, it compiles there, with clang;
 # OTHERS= leaves them out, as SKIP does with tests. RANGE, in the words of git, is
 # for a part of the series.
@@ -63,31 +62,16 @@ affected_others()
 	done
 }
 
-# warnings ARCH: what W=1 says of those objects of KVM that are not up to date. An
-# object that is has been compiled for an earlier commit, which was told.
+# warnings ARCH: what W=1 said of those files that were not up to date when the
+# kernel was built. What is has been compiled for an earlier commit, which was told.
 warnings()
 {
-	local arch=$1 cross out=$WORK/out-$1-w1
-	cross=$(cross_of "$arch")
-	local -a cc=()
-	[ "${USE_CCACHE:-n}" = n ] || cc=(CC="ccache ${cross}gcc")
-
-	mkdir -p "$out"
-	cp "$WORK/out-$arch/.config" "$out/.config"
-	"$WORK/scripts/config" --file "$out/.config" -e WERROR -e KVM_WERROR
-	env -u MAKEFLAGS -u MAKELEVEL -u LLVM make -s -k -j"${JOBS:-2}" -C "$WORK" O="$out" ARCH="$arch" \
-		CROSS_COMPILE="$cross" "${cc[@]}" olddefconfig prepare >"$OUT/prepare.log" 2>&1 </dev/null || :
-	grep -q "^CONFIG_$([ "$arch" = x86 ] && echo KVM_)WERROR=y" "$out/.config" ||
-		DIE_STATUS=3 die "$arch does not get WERROR" "see $out/.config"
-	env -u MAKEFLAGS -u MAKELEVEL -u LLVM make -s -k -j"${JOBS:-2}" -C "$WORK" O="$out" ARCH="$arch" \
-		CROSS_COMPILE="$cross" "${cc[@]}" W=1 "arch/$arch/kvm/" >"$OUT/w1.log" 2>&1 </dev/null || :
-	[ -n "$(find "$out/arch/$arch/kvm" -name '*.o')" ] ||
-		DIE_STATUS=3 die "nothing of KVM compiles for $arch with W=1" "see $OUT/prepare.log and $OUT/w1.log"
-	sed -nE '/(warning|error):|\*\*\* / { s,^\.\./,,; s/:[0-9]*:[0-9]*:/:/; p }' "$OUT/w1.log" | LC_ALL=C sort
+	sed -nE '/(warning|error):/ { s,^(\.\./)+,,; s/:[0-9]*:[0-9]*:/:/; p }' "$BUILD/commits-$1/logs/kernel.log" |
+		LC_ALL=C sort
 }
 
-# forget ARCH: have all warnings come again
-forget() { rm -rf "${WORK:?}/out-$1-w1/arch/$1/kvm" "${WORK:?}/out-$1-w1/virt/kvm"; }
+# forget ARCH: have all warnings of KVM come again
+forget() { rm -rf "${WORK:?}/out-$1/arch/$1/kvm" "${WORK:?}/out-$1/virt/kvm"; }
 
 runner()
 {
@@ -97,8 +81,10 @@ runner()
 		export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-3G}
 		set -- "$@" CCACHE=ccache
 	fi
+	# kbuild's W=1, which the runner does not have
 	env -u ARCH -u TESTS -u VARIANT -u QEMU -u KERNEL -u BUILD -u VERSION -u SUFFIX -u ON -u MAKEFLAGS -u MAKELEVEL \
-		-u SKIP -u PROFILE -u LLVM "$WORK/$RUNNER/run.sh" ARCH="$arch" KERNEL_PATH="$WORK" KERNEL_BUILD_PATH="$WORK/out-$arch" \
+		-u SKIP -u PROFILE -u LLVM KBUILD_EXTRA_WARN=1 \
+		"$WORK/$RUNNER/run.sh" ARCH="$arch" KERNEL_PATH="$WORK" KERNEL_BUILD_PATH="$WORK/out-$arch" \
 		BUILD_PATH="$BUILD/commits-$arch" NR_CPUS="${NR_CPUS:-4}" MEMORY="${MEMORY:-2048}M" "$@" </dev/null
 }
 
@@ -150,9 +136,9 @@ compared()
 		return
 	fi
 	checkout "$base"
+	forget "$1"
 	runner "$1" kernel >"$OUT/$1-base.log" 2>&1 ||
 		DIE_STATUS=3 die "the base does not build for $1" "see $OUT/$1-base.log"
-	forget "$1"
 	warnings "$1" >"$OUT/$1.w1.base"
 }
 
@@ -183,16 +169,13 @@ one()
 		return
 	fi
 	runner "$arch" kernel >"$log" 2>&1 || { say "  $arch: does not build, see $log"; return 1; }
-	if tree_git diff-tree -r --no-commit-id --name-only "$commit" | grep -qE '^(arch|virt|include)/'; then
-		warnings "$arch" >"$OUT/$arch.w1"
-		comm -13 "$OUT/$arch.w1.base" "$OUT/$arch.w1" >"$OUT/$arch.w1.new"
-		[ ! -s "$OUT/$arch.w1.new" ] || {
-			say "  $arch: new warnings with W=1:"
-			sed 's/^/    /' "$OUT/$arch.w1.new"
-			forget "$arch"
-			status=1
-		}
-	fi
+	comm -13 "$OUT/$arch.w1.base" <(warnings "$arch") >"$OUT/$arch.w1.new"
+	[ ! -s "$OUT/$arch.w1.new" ] || {
+		say "  $arch: new warnings with W=1:"
+		sed 's/^/    /' "$OUT/$arch.w1.new"
+		forget "$arch"
+		status=1
+	}
 	tests=$(tests_at "$commit" "$arch")
 	if ! runner "$arch" run TESTS="$tests" >>"$log" 2>&1; then
 		say "  $arch: $(grep -E '^result: ' "$log" | tail -n 1)"

@@ -9,7 +9,8 @@
 # name of the patch, where a hunk had to change.
 #
 # With what applied the kernel is built, and the tests marked base=fail are run on
-# it and on the stable kernel as it is. BUILDS=0 leaves that out. The matrix is in
+# it and on the stable kernel as it is; one that passes before and fails after is an
+# error, as is a variant that conflicts. BUILDS=0 leaves that out. The matrix is in
 # build/stable.txt.
 
 . "$(dirname -- "$0")/../common.sh"
@@ -95,6 +96,13 @@ boot()
 	grep -hE '^(not )?ok ' "$BUILD/stable-$arch"/results/*.ktap >"$LOG/$1.ktap" 2>/dev/null
 }
 
+# verdict TEST FILE: ok, not ok, skipped or did not run
+verdict()
+{
+	sed -nE "s/^((not )?ok) [0-9]+ (- )?(kvm:)?$1( # SKIP)?.*/\1\5/p" "$2" | sed -E 's/^ok # SKIP/skipped/' | head -n 1 | grep . ||
+		echo "did not run"
+}
+
 # reproducers VERSION: which fail before and pass after
 reproducers()
 {
@@ -109,9 +117,10 @@ reproducers()
 			continue
 		fi
 		while read -r test; do
-			before=$(grep -oE "^(not )?ok [0-9]+ (- )?(kvm:)?$test( # SKIP)?" "$LOG/$version-$arch-before.ktap" | sed -E 's/ [0-9].*(# SKIP)?/ \1/' || :)
-			after=$(grep -oE "^(not )?ok [0-9]+ (- )?(kvm:)?$test( # SKIP)?" "$LOG/$version-$arch-after.ktap" | sed -E 's/ [0-9].*(# SKIP)?/ \1/' || :)
-			printf '  %-10s %-6s %-24s before: %-8s after: %s\n' "$version" "$arch" "$test" "${before:-did not run}" "${after:-did not run}"
+			before=$(verdict "$test" "$LOG/$version-$arch-before.ktap")
+			after=$(verdict "$test" "$LOG/$version-$arch-after.ktap")
+			printf '  %-10s %-6s %-24s before: %-12s after: %s\n' "$version" "$arch" "$test" "$before" "$after"
+			[ "$before $after" != "ok not ok" ] || wrong=1
 		done < <(sed -E 's/^(not )?ok [0-9]+ (- )?(kvm:)?([^ ]+).*/\4/' "$LOG/$version-$arch-after.ktap")
 	done
 }
