@@ -5,8 +5,9 @@
 # the stable kernels that BASE names ("stable: VERSION ...") and the package
 # sources have. For each: it applies, it conflicts and where, or the bug is not
 # there: a kernel older than the one that "Cc: stable@vger.kernel.org # X.Y+" names,
-# or that has none of the files. patches/stable/VERSION/ holds a variant, with the
-# name of the patch, where a hunk had to change.
+# or that has none of the files. patches/stable/VERSION/ holds a variant where a hunk
+# had to change, found by its subject, as numbers move; it must have the message of
+# the patch and be of one that is marked.
 #
 # With what applied the kernel is built, and the tests marked base=fail are run on
 # it and on the stable kernel as it is; one that passes before and fails after is an
@@ -36,13 +37,9 @@ done
 # older A B: is version A before B?
 older() { [ "$1" != "$2" ] && [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
 
-# patch_of COMMIT: TOPIC/NNNN-name, as the files here have it
-patch_of()
-{
-	local subject
-	subject=$(tree_git log -1 --format=%s "$1")
-	(cd "$PATCHES" && grep -lFx "Subject: [PATCH] $subject" ./*/*.patch | sed 's,^\./,,; s/\.patch$//' | head -n 1)
-}
+# subject COMMIT, and message COMMIT, less what says where the patch goes
+subject() { tree_git log -1 --format='Subject: [PATCH] %s' "$1"; }
+message() { tree_git log -1 --format=%B "$1" | sed '/^Topic: /d; /^Cc: .*stable@/d'; }
 
 # put COMMIT VERSION: onto $WORK, and what came of it
 put()
@@ -59,13 +56,15 @@ put()
 		echo "not there: no $(head -n 1 <<<"$missing")"
 		return
 	fi
-	variant=$TOP/patches/stable/$version/$(patch_of "$commit" | tr / -).patch
-	if [ -e "$variant" ]; then
-		if work_git am -q --no-gpg-sign "$variant" >/dev/null 2>&1; then
-			echo "applies as a variant"
-		else
+	variant=$(grep -slFx "$(subject "$commit")" "$TOP/patches/stable/$version"/*.patch | head -n 1 || :)
+	if [ -n "$variant" ]; then
+		if ! work_git am -q --no-gpg-sign "$variant" >/dev/null 2>&1; then
 			work_git am --abort
 			echo "CONFLICT: its variant"
+		elif [ "$(message "$commit")" != "$(message "$(work_git rev-parse HEAD)")" ]; then
+			echo "CONFLICT: its message"
+		else
+			echo "applies as a variant"
 		fi
 	elif work_git cherry-pick -Xno-renames "$commit" >/dev/null 2>&1; then
 		echo applies
@@ -149,6 +148,11 @@ for version; do
 		[[ $result != CONFLICT* ]] || wrong=1
 		printf '  %-28s %s\n' "${result:0:28}" "$(tree_git log -1 --format=%s "$c")" | tee -a "$MATRIX"
 	done
+	while read -r variant; do
+		say "  CONFLICT: of nothing marked  patches/stable/$version/$variant" | tee -a "$MATRIX"
+		wrong=1
+	done < <(cd "$TOP/patches/stable/$version" 2>/dev/null &&
+		 grep -LFxf <(for c in "${commits[@]}"; do subject "$c"; done) ./*.patch | sed 's,^\./,,')
 	tree_git update-ref "refs/series/stable/$version-fixed" "$(work_git rev-parse HEAD)"
 	[ "${BUILDS:-1}" = 0 ] || reproducers "$version" > >(tee -a "$MATRIX")
 done
