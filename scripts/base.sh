@@ -17,8 +17,11 @@ VERSION=${1:-$(base_key version)}
 SERIES=${VERSION%.*}
 [ -n "$VERSION" ] || die "$PATCHES/BASE names no version" "restore it: git checkout -- $PATCHES/BASE"
 
-# Of another version nothing is known, and KERNEL= is not it.
+# Of another version nothing is known, and neither KERNEL= nor what the cache has of
+# its series is it.
+EXACT=
 if [ $# -gt 0 ]; then
+	EXACT=1
 	KERNEL=
 	base_files() { :; }
 	[[ $VERSION =~ ^[0-9]+\.[0-9]+(\.[0-9]+)?$ ]] || die "$VERSION is not a version of Linux" "base.sh 6.12.107"
@@ -235,6 +238,7 @@ cached()
 	local dir
 
 	[ ! -d "$CACHE/linux-$VERSION.git" ] || { printf '%s\n' "$CACHE/linux-$VERSION.git"; return; }
+	[ -z "$EXACT" ] || return 0
 	for dir in $(cd "$CACHE" 2>/dev/null && printf '%s\n' "linux-$SERIES".*.git | sort -rV); do
 		[ -d "$CACHE/$dir" ] && [ -z "$(differing "$CACHE/$dir" refs/heads/base)" ] || continue
 		printf '%s\n' "$CACHE/$dir"
