@@ -142,6 +142,7 @@ tests_at()
 # listed_tests ARCH [PROFILE]: the names in patches/<version>/tests
 listed_tests()
 {
-	sed 's/#.*//' "$PATCHES/tests" | awk -v a="$1" -v p="${2:-}" \
-		'NF && !(p != "" && $0 ~ "[ \t]" p "=no") && ($1 == "*" || index("," $1 ",", "," a ",")) { print $2 }'
+	sed 's/#.*//' "$PATCHES/tests" | awk -v a="$1" -v p="${2:-}" -v v="${VARIANT:-}" \
+		'match($0, /[ \t]variant=[^ \t]+/) && substr($0, RSTART + 9, RLENGTH - 9) != v { next }
+		NF && !(p != "" && $0 ~ "[ \t]" p "=no") && ($1 == "*" || index("," $1 ",", "," a ",")) { print $2 }'
 }

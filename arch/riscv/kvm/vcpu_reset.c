@@ -15,6 +15,7 @@ static void kvm_riscv_vcpu_context_reset(struct kvm_vcpu *vcpu,
 	struct kvm_vcpu_csr *csr = &vcpu->arch.guest_csr;
 	struct kvm_cpu_context *cntx = &vcpu->arch.guest_context;
 	void *vector_datap = cntx->vector.datap;
+	unsigned long vgein = cntx->hstatus & HSTATUS_VGEIN;
 
 	memset(cntx, 0, sizeof(*cntx));
 	memset(csr, 0, sizeof(*csr));
@@ -30,6 +31,8 @@ static void kvm_riscv_vcpu_context_reset(struct kvm_vcpu *vcpu,
 	/* Setup reset state of shadow SSTATUS and HSTATUS CSRs */
 	cntx->sstatus = SR_SPP | SR_SPIE;
 
+	/* A VS-file of the IMSIC stays where it is, unless the vCPU moves. */
+	cntx->hstatus |= vgein;
 	cntx->hstatus |= HSTATUS_VTW;
 	cntx->hstatus |= HSTATUS_SPVP;
 	cntx->hstatus |= HSTATUS_SPV;
@@ -40,9 +43,9 @@ static void kvm_riscv_vcpu_context_reset(struct kvm_vcpu *vcpu,
  *
  * @vcpu:	the vCPU to reset
  * @cause:	who asked for it.  KVM_VCPU_RESET_FIRMWARE loads the entry point
- *		that kvm_riscv_vcpu_sbi_request_reset() has stored, and keeps an
- *		IPI that was sent since then, and an external interrupt that
- *		userspace has raised.
+ *		that kvm_riscv_vcpu_sbi_request_reset() has stored, and keeps
+ *		IPIs and MSIs that were sent since then, and an external
+ *		interrupt that userspace has raised.
  *
  * Called with vcpu->mutex held, or before the vCPU can be used.  May sleep.
  */
@@ -73,6 +76,10 @@ void kvm_riscv_reset_vcpu(struct kvm_vcpu *vcpu,
 	kvm_riscv_vcpu_timer_reset(vcpu);
 
 	kvm_riscv_vcpu_aia_reset(vcpu);
+
+	/* Or else kvm_riscv_vcpu_sbi_request_reset() has done that. */
+	if (cause != KVM_VCPU_RESET_FIRMWARE)
+		kvm_riscv_vcpu_aia_imsic_reset(vcpu);
 
 	kvm_riscv_vcpu_pmu_reset(vcpu);
 

@@ -167,17 +167,12 @@ void kvm_vcpu_power_up(struct kvm_vcpu *vcpu)
 bool kvm_arch_has_vcpu_reset(struct kvm *kvm)
 {
 	/* SEV-ES, SNP and TDX: the state is encrypted, and not KVM's to touch. */
-	return !kvm || !kvm->arch.has_protected_state;
+	return !kvm || !(kvm->arch.has_protected_state || kvm->arch.has_sev_es);
 }
 
 int kvm_arch_vcpu_reset_allowed(struct kvm_vcpu *vcpu)
 {
-	/* KVM_SEV_ES_INIT marks the vCPUs as they are measured, not the VM. */
-	if (!kvm_arch_has_vcpu_reset(vcpu->kvm) ||
-	    vcpu->arch.guest_state_protected)
-		return -EPERM;
-
-	return 0;
+	return kvm_arch_has_vcpu_reset(vcpu->kvm) ? 0 : -EPERM;
 }
 
 /* INIT and SIPI that are latched, or that KVM has yet to look at. */

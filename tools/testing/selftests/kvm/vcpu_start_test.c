@@ -40,6 +40,8 @@
 
 #define NR_ROUNDS	200
 
+static unsigned int nr_rounds = NR_ROUNDS;
+
 static void check_same_view(const char *what, const struct guest_view *want,
 			    const struct guest_view *got)
 {
@@ -167,6 +169,25 @@ FIXTURE(start) {
 	struct start_call call;
 };
 
+/* There are none on architectures that have only one kind of vCPUs. */
+FIXTURE_VARIANT(start) {
+	unsigned int kind;
+};
+
+#ifdef __aarch64__
+FIXTURE_VARIANT_ADD(start, el1) {
+	.kind = VCPU_EL1,
+};
+
+FIXTURE_VARIANT_ADD(start, el2) {
+	.kind = VCPU_EL2,
+};
+
+FIXTURE_VARIANT_ADD(start, el2_e2h0) {
+	.kind = VCPU_EL2_E2H0,
+};
+#endif
+
 static struct kvm_vm *create_start_vm(struct kvm_vcpu **vcpus,
 				      struct start_call *call, bool exits)
 {
@@ -193,12 +214,25 @@ FIXTURE_SETUP(start)
 	const char *missing = start_exits_missing();
 
 	self->vm = NULL;
+	if (!missing && variant)
+		missing = select_vcpu_kind(variant->kind);
 	if (missing)
 		SKIP(return, "%s", missing);
 
 	self->vm = create_start_vm(self->vcpus, &self->call, true);
 	self->caller = self->vcpus[CALLER];
 	self->target = self->vcpus[TARGET];
+
+	/*
+	 * With EL2, bits of registers that can't have another value get it when a
+	 * vCPU of the VM is about to run.
+	 */
+	if (variant)
+		vcpu_run_immediate_exit(self->caller);
+
+	/* Each exit takes a multiple of what it takes without EL2. */
+	if (variant && variant->kind)
+		nr_rounds = NR_ROUNDS / 10;
 }
 
 FIXTURE_TEARDOWN(start)
@@ -860,7 +894,7 @@ static void run_threads(struct kvm_vcpu **vcpus, int nr_callers)
 		last = done;
 		TEST_ASSERT(idle < 10, "The target does not start after %u lives",
 			    done);
-	} while (done < NR_ROUNDS);
+	} while (done < nr_rounds);
 
 	vmm.quit = true;
 	pthread_cond_broadcast(&vmm.cond);
@@ -914,6 +948,24 @@ FIXTURE(suspend) {
 	struct start_call call;
 };
 
+FIXTURE_VARIANT(suspend) {
+	unsigned int kind;
+};
+
+#ifdef __aarch64__
+FIXTURE_VARIANT_ADD(suspend, el1) {
+	.kind = VCPU_EL1,
+};
+
+FIXTURE_VARIANT_ADD(suspend, el2) {
+	.kind = VCPU_EL2,
+};
+
+FIXTURE_VARIANT_ADD(suspend, el2_e2h0) {
+	.kind = VCPU_EL2_E2H0,
+};
+#endif
+
 static const char *create_suspend_vm(struct kvm_vm **vm, struct kvm_vcpu **vcpus,
 				     struct start_call *call)
 {
@@ -934,9 +986,13 @@ static const char *create_suspend_vm(struct kvm_vm **vm, struct kvm_vcpu **vcpus
 
 FIXTURE_SETUP(suspend)
 {
-	const char *missing;
+	const char *missing = NULL;
 
-	missing = create_suspend_vm(&self->vm, self->vcpus, &self->call);
+	self->vm = NULL;
+	if (variant)
+		missing = select_vcpu_kind(variant->kind);
+	if (!missing)
+		missing = create_suspend_vm(&self->vm, self->vcpus, &self->call);
 	if (missing)
 		SKIP(return, "%s", missing);
 
@@ -945,7 +1001,8 @@ FIXTURE_SETUP(suspend)
 
 FIXTURE_TEARDOWN(suspend)
 {
-	kvm_vm_free(self->vm);
+	if (self->vm)
+		kvm_vm_free(self->vm);
 }
 
 static void run_to_suspend(struct kvm_vcpu *vcpu, const struct start_call *want)

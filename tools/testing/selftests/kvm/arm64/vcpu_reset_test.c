@@ -16,6 +16,10 @@
 /* EL1 is AArch32. */
 #define EL1_32BIT		RESET_ARCH_FLAG
 
+/* What L2 may access, for HCR_EL2.E2H == 0 */
+#define CNTHCTL_EL1PCTEN	BIT(0)
+#define CNTHCTL_EL1PCEN		BIT(1)
+
 #define PMU_PPI			23
 #define VTIMER_PPI		27
 #define PTIMER_PPI		30
@@ -27,15 +31,63 @@
 #define NR_GPRS			31
 #define GPR(i)			ARM64_CORE_REG(regs.regs[i])
 
+/* The vCPUs that the host has. */
+enum {
+	KIND_EL1,
+	/* With EL2, where HCR_EL2.E2H is set: the guest runs there. */
+	KIND_EL2,
+	/* With EL2, where HCR_EL2.E2H is clear: L2 runs, stage 2 is off. */
+	KIND_L2,
+};
+
+static unsigned int kind;
+
 static u32 guest_nr_vcpus;
+static bool guest_has_el2;
 static bool guest_has_gic;
 static bool guest_has_pmu;
+
+/* HVC is for the guest's own hypervisor if it has EL2. */
+#define guest_smccc(...)			\
+do {						\
+	if (guest_has_el2)			\
+		smccc_smc(__VA_ARGS__);		\
+	else					\
+		smccc_hvc(__VA_ARGS__);		\
+} while (0)
 
 /* ---- The vCPU and its configuration ------------------------------------- */
 
 void arch_requirements(void)
 {
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_VCPU_EVENTS));
+}
+
+unsigned int arch_nr_kinds(void)
+{
+	if (!test_supports_el2())
+		return KIND_EL1 + 1;
+
+	return (kvm_has_cap(KVM_CAP_ARM_EL2_E2H0) ? KIND_L2 : KIND_EL2) + 1;
+}
+
+const char *arch_select_kind(unsigned int k)
+{
+	static const char * const names[] = {
+		[KIND_EL1]	= "",
+		[KIND_EL2]	= "EL2: ",
+		[KIND_L2]	= "L2: ",
+	};
+
+	kind = k;
+
+	return names[k];
+}
+
+/* KVM unmaps the stage 2 of L2 after a reset, for all that L2 could address. */
+bool arch_kind_is_fast(void)
+{
+	return kind != KIND_L2;
 }
 
 static bool has_pmu(void)
@@ -47,6 +99,10 @@ static void get_init(struct reset_env *env, u32 id, struct kvm_vcpu_init *init)
 {
 	kvm_get_default_vcpu_target(env->vm, init);
 	init->features[0] &= ~BIT(KVM_ARM_VCPU_HAS_EL2);
+	if (kind != KIND_EL1)
+		init->features[0] |= BIT(KVM_ARM_VCPU_HAS_EL2);
+	if (kind == KIND_L2)
+		init->features[0] |= BIT(KVM_ARM_VCPU_HAS_EL2_E2H0);
 	init->features[0] |= BIT(KVM_ARM_VCPU_PSCI_0_2);
 
 	if (env->c->flags & EL1_32BIT) {
@@ -74,6 +130,7 @@ struct kvm_vm *arch_vm_create(struct reset_env *env, u32 nr_vcpus)
 
 	vm_init_descriptor_tables(vm);
 	write_guest_global(vm, guest_nr_vcpus, nr_vcpus);
+	write_guest_global(vm, guest_has_el2, kind != KIND_EL1);
 	write_guest_global(vm, guest_has_gic, vm->arch.has_gic);
 	write_guest_global(vm, guest_has_pmu, has_pmu());
 
@@ -100,6 +157,53 @@ struct kvm_vcpu *arch_vcpu_create(struct reset_env *env, u32 id)
 	return vcpu;
 }
 
+static void copy_sys_reg(struct kvm_vcpu *from, struct kvm_vcpu *to, u64 reg)
+{
+	vcpu_set_reg(to, reg, vcpu_get_reg(from, reg));
+}
+
+/* Where the guest has what @reg is for at EL1. */
+#define guest_reg(vcpu, reg)					\
+	(kind == KIND_EL2 ? ctxt_reg_alias(vcpu, SYS_##reg) :	\
+			    KVM_ARM64_SYS_REG(SYS_##reg))
+
+/* The library knows EL1 and EL2, but has nothing that runs below EL2. */
+static struct kvm_vcpu *l2_helper_create(struct reset_env *env, u32 id)
+{
+	gva_t stack = vm_alloc(env->vm, DEFAULT_STACK_PGS * getpagesize(),
+			       DEFAULT_GUEST_STACK_VADDR_MIN);
+	struct kvm_vcpu *vcpu = __vm_vcpu_add(env->vm, id), *el1;
+	struct kvm_vm *vm = vm_create(1);
+	struct kvm_vcpu_init init;
+	extern char vectors;
+
+	kvm_get_default_vcpu_target(vm, &init);
+	init.features[0] &= ~BIT(KVM_ARM_VCPU_HAS_EL2);
+	el1 = aarch64_vcpu_add(vm, 0, &init, NULL);
+
+	get_init(env, 0, &vcpu->init);
+	vcpu_ioctl(vcpu, KVM_ARM_VCPU_INIT, &vcpu->init);
+	finalize_sve(vcpu);
+
+	copy_sys_reg(el1, vcpu, KVM_ARM64_SYS_REG(SYS_SCTLR_EL1));
+	copy_sys_reg(el1, vcpu, KVM_ARM64_SYS_REG(SYS_TCR_EL1));
+	copy_sys_reg(el1, vcpu, KVM_ARM64_SYS_REG(SYS_MAIR_EL1));
+	copy_sys_reg(el1, vcpu, KVM_ARM64_SYS_REG(SYS_CPACR_EL1));
+	kvm_vm_free(vm);
+
+	vcpu_set_reg(vcpu, KVM_ARM64_SYS_REG(SYS_TTBR0_EL1), env->vm->mmu.pgd);
+	vcpu_set_reg(vcpu, KVM_ARM64_SYS_REG(SYS_VBAR_EL1), (u64)&vectors);
+	vcpu_set_reg(vcpu, KVM_ARM64_SYS_REG(SYS_HCR_EL2), HCR_EL2_RW);
+	vcpu_set_reg(vcpu, KVM_ARM64_SYS_REG(SYS_CNTHCTL_EL2),
+		     CNTHCTL_EL1PCTEN | CNTHCTL_EL1PCEN);
+	vcpu_set_reg(vcpu, ARM64_CORE_REG(sp_el1),
+		     stack + DEFAULT_STACK_PGS * getpagesize());
+	vcpu_set_reg(vcpu, ARM64_CORE_REG(regs.pstate),
+		     PSR_MODE_EL1h | PSR_D_BIT | PSR_A_BIT | PSR_I_BIT | PSR_F_BIT);
+
+	return vcpu;
+}
+
 struct kvm_vcpu *arch_helper_create(struct reset_env *env, u32 id)
 {
 	struct kvm_vcpu_init init;
@@ -107,6 +211,9 @@ struct kvm_vcpu *arch_helper_create(struct reset_env *env, u32 id)
 
 	if (env->c->flags & EL1_32BIT)
 		return arch_vcpu_create(env, id);
+
+	if (kind == KIND_L2)
+		return l2_helper_create(env, id);
 
 	get_init(env, 0, &init);
 	vcpu = aarch64_vcpu_add(env->vm, id, &init, NULL);
@@ -123,25 +230,27 @@ void arch_vm_finalize(struct reset_env *env)
 
 	kvm_arch_vm_finalize_vcpus(env->vm);
 
-	if (!has_pmu())
-		return;
-
 	list_for_each_entry(vcpu, &env->vm->vcpus, list) {
+		if (!has_pmu())
+			break;
+
 		vcpu_device_attr_set(vcpu, KVM_ARM_VCPU_PMU_V3_CTRL,
 				     KVM_ARM_VCPU_PMU_V3_IRQ, &irq);
 		vcpu_device_attr_set(vcpu, KVM_ARM_VCPU_PMU_V3_CTRL,
 				     KVM_ARM_VCPU_PMU_V3_INIT, NULL);
 	}
+
+	/*
+	 * With EL2, which bits of a register are there depends on the ID registers,
+	 * which are final as soon as a vCPU of the VM is about to run.  From then on
+	 * the bits read as they are, for a vCPU that has never run as well.
+	 */
+	if (kind != KIND_EL1)
+		vcpu_run_immediate_exit(env->helper);
 }
 
 void arch_vm_free(struct reset_env *env)
 {
-}
-
-static void copy_sys_reg(struct kvm_vcpu *from, struct kvm_vcpu *to, u64 reg)
-{
-	vcpu_set_reg(to, KVM_ARM64_SYS_REG(reg),
-		     vcpu_get_reg(from, KVM_ARM64_SYS_REG(reg)));
 }
 
 void arch_boot(struct reset_env *env, struct kvm_vcpu *vcpu, gva_t stack,
@@ -152,18 +261,25 @@ void arch_boot(struct reset_env *env, struct kvm_vcpu *vcpu, gva_t stack,
 	for (i = 0; i < NR_GPRS; i++)
 		vcpu_set_reg(vcpu, GPR(i), 0);
 
-	copy_sys_reg(env->helper, vcpu, SYS_SCTLR_EL1);
-	copy_sys_reg(env->helper, vcpu, SYS_TCR_EL1);
-	copy_sys_reg(env->helper, vcpu, SYS_MAIR_EL1);
-	copy_sys_reg(env->helper, vcpu, SYS_TTBR0_EL1);
-	copy_sys_reg(env->helper, vcpu, SYS_CPACR_EL1);
-	copy_sys_reg(env->helper, vcpu, SYS_VBAR_EL1);
+	if (kind != KIND_EL1)
+		copy_sys_reg(env->helper, vcpu, KVM_ARM64_SYS_REG(SYS_HCR_EL2));
+	if (kind == KIND_L2)
+		copy_sys_reg(env->helper, vcpu, KVM_ARM64_SYS_REG(SYS_CNTHCTL_EL2));
+
+	copy_sys_reg(env->helper, vcpu, guest_reg(vcpu, SCTLR_EL1));
+	copy_sys_reg(env->helper, vcpu, guest_reg(vcpu, TCR_EL1));
+	copy_sys_reg(env->helper, vcpu, guest_reg(vcpu, MAIR_EL1));
+	copy_sys_reg(env->helper, vcpu, guest_reg(vcpu, TTBR0_EL1));
+	copy_sys_reg(env->helper, vcpu, guest_reg(vcpu, CPACR_EL1));
+	copy_sys_reg(env->helper, vcpu, guest_reg(vcpu, VBAR_EL1));
 	vcpu_set_reg(vcpu, KVM_ARM64_SYS_REG(SYS_TPIDR_EL1), vcpu->id);
-	vcpu_set_reg(vcpu, ARM64_CORE_REG(sp_el1), stack);
+	vcpu_set_reg(vcpu, kind == KIND_EL2 ? ctxt_reg_alias(vcpu, SYS_SP_EL1) :
+					      ARM64_CORE_REG(sp_el1), stack);
 	vcpu_set_reg(vcpu, GPR(0), arg);
 	vcpu_set_reg(vcpu, ARM64_CORE_REG(regs.pc), (u64)guest_code);
 	vcpu_set_reg(vcpu, ARM64_CORE_REG(regs.pstate),
-		     PSR_MODE_EL1h | PSR_D_BIT | PSR_A_BIT | PSR_I_BIT | PSR_F_BIT);
+		     (kind == KIND_EL2 ? PSR_MODE_EL2h : PSR_MODE_EL1h) |
+		     PSR_D_BIT | PSR_A_BIT | PSR_I_BIT | PSR_F_BIT);
 
 	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
 }
@@ -287,7 +403,7 @@ static void guest_system_suspend(void)
 {
 	struct arm_smccc_res res;
 
-	smccc_hvc(PSCI_1_0_FN64_SYSTEM_SUSPEND, 0x1000, 0, 0, 0, 0, 0, 0, &res);
+	guest_smccc(PSCI_1_0_FN64_SYSTEM_SUSPEND, 0x1000, 0, 0, 0, 0, 0, 0, &res);
 	GUEST_FAIL("The old life goes on");
 }
 
@@ -295,7 +411,7 @@ static void guest_system_reset(void)
 {
 	struct arm_smccc_res res;
 
-	smccc_hvc(PSCI_0_2_FN_SYSTEM_RESET, 0, 0, 0, 0, 0, 0, 0, &res);
+	guest_smccc(PSCI_0_2_FN_SYSTEM_RESET, 0, 0, 0, 0, 0, 0, 0, &res);
 	GUEST_FAIL("The old life goes on");
 }
 
@@ -303,7 +419,7 @@ static void guest_cpu_off(void)
 {
 	struct arm_smccc_res res;
 
-	smccc_hvc(PSCI_0_2_FN_CPU_OFF, 0, 0, 0, 0, 0, 0, 0, &res);
+	guest_smccc(PSCI_0_2_FN_CPU_OFF, 0, 0, 0, 0, 0, 0, 0, &res);
 	GUEST_FAIL("The old life goes on");
 }
 
@@ -328,7 +444,7 @@ static void guest_cpu_on(u64 mpidr)
 {
 	struct arm_smccc_res res;
 
-	smccc_hvc(PSCI_0_2_FN64_CPU_ON, mpidr, 0x1000, 0xdead, 0, 0, 0, 0, &res);
+	guest_smccc(PSCI_0_2_FN64_CPU_ON, mpidr, 0x1000, 0xdead, 0, 0, 0, 0, &res);
 	GUEST_ASSERT_EQ(res.a0, PSCI_RET_SUCCESS);
 	GUEST_SYNC(1);
 }
@@ -498,6 +614,7 @@ static void resume_singlestep(struct reset_env *env)
 
 static void require_el1_32bit(void)
 {
+	TEST_REQUIRE(kind == KIND_EL1);
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_ARM_EL1_32BIT));
 }
 
@@ -557,12 +674,14 @@ const struct vcpu_state_rule arch_not_dirtied[] = {
 	{ "events.exception.ext_dabt_pending",	"never reported" },
 	{ "sys.S3_3_C9_C12_4",			"write-only" },	/* PMSWINC_EL0 */
 	{ "sys.S3_0_C9_C14_6",			CONSTANT },	/* PMMIR_EL1 */
+	{ "sys.S3_4_C3_C1_6",			CONSTANT },	/* HAFGRTR_EL2 */
 	{ "gicr.CTLR",				"needs an ITS" },
 	{ "gicr.TYPER*",			CONSTANT },
 	{ "gicr.WAKER",				CONSTANT },
 	{ "gicr.STATUSR",			CONSTANT },
 	{ "gicr.ICFGR[01]",			CONSTANT },
 	{ "icc.AP?R[123]_EL1",			"needs more bits of priority" },
+	{ "ich.AP?R[123]_EL2",			"needs more bits of priority" },
 	{ "icc.SRE_EL1",			CONSTANT },
 	{}
 };
@@ -575,8 +694,8 @@ void arch_check_reset(struct kvm_vcpu *vcpu)
 	if (vcpu->init.features[0] & BIT(KVM_ARM_VCPU_EL1_32BIT))
 		TEST_ASSERT_EQ(pstate, PSTATE_AA32_SVC);
 	else
-		TEST_ASSERT_EQ(pstate, PSR_MODE_EL1h | PSR_D_BIT | PSR_A_BIT |
-				       PSR_I_BIT | PSR_F_BIT);
+		TEST_ASSERT_EQ(pstate, (kind == KIND_EL1 ? PSR_MODE_EL1h : PSR_MODE_EL2h) |
+				       PSR_D_BIT | PSR_A_BIT | PSR_I_BIT | PSR_F_BIT);
 }
 
 /* The GIC is a device: a VMM that resets the machine resets it, too. */

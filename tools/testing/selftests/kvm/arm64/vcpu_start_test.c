@@ -26,7 +26,7 @@ enum {
 
 #define GPR(i)	ARM64_CORE_REG(regs.regs[i])
 
-/* PSR_MODE_EL1h with all exceptions masked */
+/* PSR_MODE_EL1h, or PSR_MODE_EL2h, with all exceptions masked */
 #define RESET_DAIF	0x3c0
 
 /* The call comes first, the errors are up to whoever serves it. */
@@ -36,7 +36,12 @@ const bool open_call_replays;
 const u32 wait_mp_state = KVM_MP_STATE_SUSPENDED;
 const bool kernel_waits = true;
 
-/* @base is the register with the address of the view, x1 gets lost. */
+static u32 el2_features;
+
+/*
+ * @base is the register with the address of the view, x1 gets lost.  At EL2, HVC
+ * is for the guest's own hypervisor.
+ */
 asm("	.pushsection .text, \"ax\"\n"
 "	.macro	view_gprs, base\n"
 "	.irp	i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30\n"
@@ -53,6 +58,14 @@ asm("	.pushsection .text, \"ax\"\n"
 "	.set	slot, slot + 1\n"
 "	.endr\n"
 "	.endm\n"
+"	.macro	call_firmware, tmp\n"
+"	mrs	\\tmp, CurrentEL\n"
+"	tbnz	\\tmp, #3, 1f\n"
+"	hvc	#0\n"
+"	b	2f\n"
+"1:	smc	#0\n"
+"2:\n"
+"	.endm\n"
 "	.globl	guest_call, guest_start, guest_own_start\n"
 "	.balign 64\n"
 "guest_call:\n"
@@ -60,7 +73,7 @@ asm("	.pushsection .text, \"ax\"\n"
 "	mov	x1, x21\n"
 "	mov	x2, x22\n"
 "	mov	x3, x23\n"
-"	hvc	#0\n"
+"	call_firmware x24\n"
 "	view_gprs x19\n"
 "	str	xzr, [x19, #8 * " __stringify(SLOT_DONE) "]\n"
 "	b	guest_call\n"
@@ -72,7 +85,7 @@ asm("	.pushsection .text, \"ax\"\n"
 	/* PSCI_0_2_FN_CPU_OFF */
 "	mov	w0, #2\n"
 "	movk	w0, #0x8400, lsl #16\n"
-"	hvc	#0\n"
+"	call_firmware x1\n"
 "	b	.\n"
 "	.balign 64\n"
 "guest_own_start:\n"
@@ -95,6 +108,26 @@ const char *start_exits_missing(void)
 	return r ? "The SMCCC filter is not available" : NULL;
 }
 
+/* With EL2 the vCPU starts there, HCR_EL2.E2H is set or clear. */
+const char *select_vcpu_kind(unsigned int kind)
+{
+	static const u32 features[] = {
+		[VCPU_EL1]	= 0,
+		[VCPU_EL2]	= BIT(KVM_ARM_VCPU_HAS_EL2),
+		[VCPU_EL2_E2H0]	= BIT(KVM_ARM_VCPU_HAS_EL2) |
+				  BIT(KVM_ARM_VCPU_HAS_EL2_E2H0),
+	};
+
+	if (kind != VCPU_EL1 && !test_supports_el2())
+		return "EL2 is not available";
+	if (kind == VCPU_EL2_E2H0 && !kvm_has_cap(KVM_CAP_ARM_EL2_E2H0))
+		return "HCR_EL2.E2H can't be clear";
+
+	el2_features = features[kind];
+
+	return NULL;
+}
+
 struct kvm_vm *create_vm(struct kvm_vcpu **vcpus)
 {
 	struct kvm_vcpu_init init;
@@ -106,6 +139,7 @@ struct kvm_vm *create_vm(struct kvm_vcpu **vcpus)
 	kvm_get_default_vcpu_target(vm, &init);
 	init.features[0] |= BIT(KVM_ARM_VCPU_PSCI_0_2);
 	init.features[0] &= ~BIT(KVM_ARM_VCPU_HAS_EL2);
+	init.features[0] |= el2_features;
 
 	/* Not what the library does, e.g. leave address translation off. */
 	for (i = 0; i < NR_VCPUS; i++) {
@@ -283,7 +317,7 @@ void set_own_regs(struct kvm_vcpu *vcpu, const char *entry, u64 life)
 	for (i = 0; i < NR_GPRS; i++)
 		vcpu_set_reg(vcpu, GPR(i), own_reg(i, life));
 
-	vcpu_set_reg(vcpu, ARM64_CORE_REG(sp_el1), own_reg(SP, life));
+	vcpu_set_reg(vcpu, ctxt_reg_alias(vcpu, SYS_SP_EL1), own_reg(SP, life));
 	vcpu_set_reg(vcpu, KVM_ARM64_SYS_REG(SYS_TPIDR_EL1),
 		     own_reg(TPIDR_EL1, life));
 	vcpu_set_reg(vcpu, ARM64_CORE_REG(regs.pc), code_gpa(vcpu->vm, entry));
@@ -296,7 +330,7 @@ static void check_others(const struct guest_view *view)
 	for (i = 0; i < NR_VIEW; i++)
 		TEST_ASSERT(view->seen[i], "Slot %d is not in view", i);
 
-	TEST_ASSERT_EQ(view->slot[CURRENTEL], 1 << 2);
+	TEST_ASSERT_EQ(view->slot[CURRENTEL], (el2_features ? 2 : 1) << 2);
 	TEST_ASSERT_EQ(view->slot[DAIF], RESET_DAIF);
 	TEST_ASSERT(!(view->slot[SCTLR_EL1] & SCTLR_ELx_M),
 		    "SCTLR_EL1 is 0x%lx", view->slot[SCTLR_EL1]);
@@ -316,7 +350,8 @@ void check_start_view(const struct guest_view *view, u64 id, u64 arg)
 	}
 
 	check_others(view);
-	TEST_ASSERT_EQ(view->slot[SP], 0);
+	if (!el2_features)
+		TEST_ASSERT_EQ(view->slot[SP], 0);
 	TEST_ASSERT_EQ(view->slot[MPIDR_EL1] & 0xff, id);
 }
 

@@ -87,6 +87,16 @@ extern const struct vcpu_state_rule arch_not_dirtied[];
 /* What the guest's checks do not cover on this architecture, or machine. */
 void arch_requirements(void);
 
+/*
+ * Kinds of vCPUs that have more or less state, e.g. a privilege level: how many
+ * there are, one unless the architecture says something else, and what to put in
+ * front of the names of the cases that are to be run with vCPUs of that kind.
+ */
+unsigned int arch_nr_kinds(void);
+const char *arch_select_kind(unsigned int kind);
+/* Is it worthwhile to reset vCPUs of the kind thousands of times? */
+bool arch_kind_is_fast(void);
+
 struct kvm_vm *arch_vm_create(struct reset_env *env, u32 nr_vcpus);
 /* Create a vCPU, and no more than that, and configure it. */
 struct kvm_vcpu *arch_vcpu_create(struct reset_env *env, u32 id);

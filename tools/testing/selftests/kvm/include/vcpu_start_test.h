@@ -73,6 +73,25 @@ extern const bool kernel_returns_errors;
 /* Why there are no exits, or NULL if there are. */
 const char *start_exits_missing(void);
 
+/*
+ * What the vCPUs that create_vm() creates have, why there are no such vCPUs, or
+ * NULL if there are.
+ */
+#ifdef __aarch64__
+enum {
+	VCPU_EL1,
+	VCPU_EL2,
+	VCPU_EL2_E2H0,
+};
+
+const char *select_vcpu_kind(unsigned int kind);
+#else
+static inline const char *select_vcpu_kind(unsigned int kind)
+{
+	return NULL;
+}
+#endif
+
 struct kvm_vm *create_vm(struct kvm_vcpu **vcpus);
 
 /* Enable or disable the exits, false if it is too late for that. */
@@ -119,7 +138,8 @@ void check_own_view(const struct guest_view *view, u64 life);
 
 /*
  * What belongs to the vCPU of an interrupt controller that a start leaves alone,
- * no matter who serves it: set it up, false if there is no such thing, and see whether it still is.
+ * no matter who serves it: set it up, false if there is no such thing, and see
+ * whether it still is.
  */
 bool dirty_local_irqs(struct kvm_vcpu *vcpu);
 bool local_irqs_dirty(struct kvm_vcpu *vcpu);

@@ -23,8 +23,8 @@
  *    saved and restored.
  *  - What KVM_SET_ONE_REG sets is not undone.
  *  - KVM_MP_STATE_INIT_RECEIVED cancels the queued reset.
- *  - An IPI that the guest sends to the started vCPU is not lost, and neither
- *    is an external interrupt that userspace has raised.
+ *  - An IPI or MSI that the guest sends to the started vCPU is not lost, and
+ *    neither is an external interrupt that userspace has raised.
  *  - A stopped vCPU that sits in WFI notices that it was started.
  *  - A hartid that no vCPU has starts none.
  *
@@ -52,7 +52,9 @@
 
 #define SBI_EXT_HSM		0x48534d
 #define SBI_EXT_HSM_HART_START	0
+#define SBI_EXT_HSM_HART_STOP	1
 #define SBI_EXT_HSM_HART_STATUS	2
+#define SBI_HSM_STATE_STOPPED	1
 #define SBI_HSM_STATE_SUSPENDED	4
 
 #define SBI_EXT_IPI		0x735049
@@ -81,7 +83,7 @@
 
 /* Indices of the general purpose registers with a role in the guest code. */
 enum {
-	A0 = 10, A1, A2, A3, A6 = 16, A7, S2, T3 = 28, T4,
+	A0 = 10, A1, A2, A3, A6 = 16, A7, S2, S3, S5 = 21, S6, T3 = 28, T4,
 	NR_GPRS = 32,
 };
 
@@ -135,6 +137,72 @@ GUEST_LABEL(guest_csr_hstatus);
 GUEST_CODE(guest_csr_hstatus, "csrr	t3, " __stringify(CSR_HSTATUS));
 GUEST_LABEL(guest_wfi);
 GUEST_CODE(guest_wfi, "wfi");
+
+#define IMSIC_GPA		0x28000000ul
+#define IMSIC_SIZE		0x1000ul
+#define IMSIC_EIDELIVERY	0x70
+#define IMSIC_EIP0		0x80
+#define IMSIC_EIE0		0xc0
+
+#define MSI_ID			5
+#define STOPEI_MSI		(MSI_ID << 16 | MSI_ID)
+
+/* Send an MSI, t4 is where the IMSIC is that it is for. */
+GUEST_LABEL(guest_send_msi);
+GUEST_CODE(guest_send_msi,
+"li	t3, " __stringify(MSI_ID) "\n"
+"	sw	t3, 0(t4)");
+
+#define ENABLE_MSI							\
+"	li	t3, " __stringify(IMSIC_EIDELIVERY) "\n"		\
+"	csrw	" __stringify(CSR_SISELECT) ", t3\n"			\
+"	li	t3, 1\n"						\
+"	csrw	" __stringify(CSR_SIREG) ", t3\n"			\
+"	li	t3, " __stringify(IMSIC_EIE0) "\n"			\
+"	csrw	" __stringify(CSR_SISELECT) ", t3\n"			\
+"	li	t3, 1 << " __stringify(MSI_ID) "\n"			\
+"	csrw	" __stringify(CSR_SIREG) ", t3\n"
+
+/* Have a look at whether one has arrived. */
+GUEST_LABEL(guest_take_msi);
+GUEST_CODE(guest_take_msi, ENABLE_MSI
+"	csrrw	t3, " __stringify(CSR_STOPEI) ", zero");
+
+/* Wait for one, and stop. */
+GUEST_LABEL(guest_wait_for_msi);
+GUEST_CODE(guest_wait_for_msi, ENABLE_MSI
+"1:	csrrw	t3, " __stringify(CSR_STOPEI) ", zero\n"
+"	beqz	t3, 1b\n"
+"	li	a7, " __stringify(SBI_EXT_HSM) "\n"
+"	li	a6, " __stringify(SBI_EXT_HSM_HART_STOP) "\n"
+"	ecall");
+
+/*
+ * Start hart 1 at s3 and send it an MSI at once, s5 times, each after it has
+ * stopped.  At last, start it at s6.
+ */
+GUEST_LABEL(guest_start_and_send);
+GUEST_CODE(guest_start_and_send,
+"li	a7, " __stringify(SBI_EXT_HSM) "\n"
+"1:	li	a6, " __stringify(SBI_EXT_HSM_HART_START) "\n"
+"	li	a0, 1\n"
+"	mv	a1, s3\n"
+"	ecall\n"
+"	bnez	a0, 3f\n"
+"	li	t3, " __stringify(MSI_ID) "\n"
+"	sw	t3, 0(t4)\n"
+"2:	li	a6, " __stringify(SBI_EXT_HSM_HART_STATUS) "\n"
+"	li	a0, 1\n"
+"	ecall\n"
+"	li	t3, " __stringify(SBI_HSM_STATE_STOPPED) "\n"
+"	bne	a1, t3, 2b\n"
+"	addi	s5, s5, -1\n"
+"	bnez	s5, 1b\n"
+"	li	a6, " __stringify(SBI_EXT_HSM_HART_START) "\n"
+"	li	a0, 1\n"
+"	mv	a1, s6\n"
+"	ecall\n"
+"3:");
 
 /* The code of the new life, entered at the first of the marks. */
 #define NEW_ENTRY	(guest_ecall + INSN_SIZE)
@@ -1232,13 +1300,38 @@ TEST_F(queued, hartid)
 		      self->vcpu->id | 1ul << 32);
 }
 
-#define IMSIC_GPA		0x28000000ul
-#define IMSIC_SIZE		0x1000ul
-#define IMSIC_EIDELIVERY	0x70
-
 static void aia_set(int fd, u32 group, u64 attr, u64 val)
 {
 	kvm_device_attr_set(fd, group, attr, &val);
+}
+
+/* Return the file descriptor of the AIA, or -1 if there is none with this mode. */
+static int create_aia(struct kvm_vm *vm, int nr_vcpus, u32 mode)
+{
+	int fd, i;
+
+	if (__kvm_test_create_device(vm, KVM_DEV_TYPE_RISCV_AIA))
+		return -1;
+
+	fd = kvm_create_device(vm, KVM_DEV_TYPE_RISCV_AIA);
+	if (__kvm_device_attr_set(fd, KVM_DEV_RISCV_AIA_GRP_CONFIG,
+				  KVM_DEV_RISCV_AIA_CONFIG_MODE, &mode)) {
+		close(fd);
+		return -1;
+	}
+
+	aia_set(fd, KVM_DEV_RISCV_AIA_GRP_CONFIG, KVM_DEV_RISCV_AIA_CONFIG_IDS,
+		KVM_DEV_RISCV_AIA_IDS_MIN);
+	aia_set(fd, KVM_DEV_RISCV_AIA_GRP_CONFIG,
+		KVM_DEV_RISCV_AIA_CONFIG_HART_BITS, 1);
+	for (i = 0; i < nr_vcpus; i++)
+		aia_set(fd, KVM_DEV_RISCV_AIA_GRP_ADDR,
+			KVM_DEV_RISCV_AIA_ADDR_IMSIC(i),
+			IMSIC_GPA + i * IMSIC_SIZE);
+	kvm_device_attr_set(fd, KVM_DEV_RISCV_AIA_GRP_CTRL,
+			    KVM_DEV_RISCV_AIA_CTRL_INIT, NULL);
+
+	return fd;
 }
 
 /* The IMSIC is reset with the vCPU, and also has to be seen like that. */
@@ -1249,27 +1342,14 @@ TEST(queued_imsic)
 	struct kvm_vcpu *vcpus[2];
 	struct kvm_vm *vm;
 	u64 val;
-	int fd, i;
+	int fd;
 
 	vm = vm_create_with_vcpus(ARRAY_SIZE(vcpus), NULL, vcpus);
-	if (__kvm_test_create_device(vm, KVM_DEV_TYPE_RISCV_AIA)) {
+	fd = create_aia(vm, ARRAY_SIZE(vcpus), KVM_DEV_RISCV_AIA_MODE_EMUL);
+	if (fd < 0) {
 		kvm_vm_free(vm);
 		SKIP(return, "There is no in-kernel AIA");
 	}
-
-	fd = kvm_create_device(vm, KVM_DEV_TYPE_RISCV_AIA);
-	aia_set(fd, KVM_DEV_RISCV_AIA_GRP_CONFIG, KVM_DEV_RISCV_AIA_CONFIG_MODE,
-		KVM_DEV_RISCV_AIA_MODE_EMUL);
-	aia_set(fd, KVM_DEV_RISCV_AIA_GRP_CONFIG, KVM_DEV_RISCV_AIA_CONFIG_IDS,
-		KVM_DEV_RISCV_AIA_IDS_MIN);
-	aia_set(fd, KVM_DEV_RISCV_AIA_GRP_CONFIG,
-		KVM_DEV_RISCV_AIA_CONFIG_HART_BITS, 1);
-	for (i = 0; i < ARRAY_SIZE(vcpus); i++)
-		aia_set(fd, KVM_DEV_RISCV_AIA_GRP_ADDR,
-			KVM_DEV_RISCV_AIA_ADDR_IMSIC(i),
-			IMSIC_GPA + i * IMSIC_SIZE);
-	kvm_device_attr_set(fd, KVM_DEV_RISCV_AIA_GRP_CTRL,
-			    KVM_DEV_RISCV_AIA_CTRL_INIT, NULL);
 
 	vcpu_set_mp_state(vcpus[1], KVM_MP_STATE_STOPPED);
 	aia_set(fd, KVM_DEV_RISCV_AIA_GRP_IMSIC, attr, 1);
@@ -1551,6 +1631,270 @@ TEST_F(system_suspend, hart_start)
 	vcpu_run_complete_io(vcpu);
 	check_pc(_metadata, vcpu, NEW_ENTRY);
 	run_to_report(_metadata, vcpu, self->want);
+}
+
+/* What becomes of the IMSIC, whether it is a guest file of the host or not. */
+FIXTURE(imsic) {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *caller;
+	struct kvm_vcpu *vcpu;
+	unsigned long want[NR_GPRS];
+	int first_cpu;
+	int last_cpu;
+	int fd;
+};
+
+FIXTURE_VARIANT(imsic) {
+	u32 mode;
+};
+
+FIXTURE_VARIANT_ADD(imsic, emul) {
+	.mode = KVM_DEV_RISCV_AIA_MODE_EMUL,
+};
+
+FIXTURE_VARIANT_ADD(imsic, hwaccel) {
+	.mode = KVM_DEV_RISCV_AIA_MODE_HWACCEL,
+};
+
+FIXTURE_VARIANT_ADD(imsic, auto) {
+	.mode = KVM_DEV_RISCV_AIA_MODE_AUTO,
+};
+
+FIXTURE_SETUP(imsic)
+{
+	struct kvm_vcpu *vcpus[2];
+	cpu_set_t cpus;
+	int cpu;
+
+	self->vm = vm_create_with_vcpus(ARRAY_SIZE(vcpus), NULL, vcpus);
+	self->caller = vcpus[0];
+	self->vcpu = vcpus[1];
+	vm_enable_cap(self->vm, KVM_CAP_RISCV_MP_STATE_RESET, 0);
+
+	self->fd = create_aia(self->vm, ARRAY_SIZE(vcpus), variant->mode);
+	if (self->fd < 0)
+		SKIP(return, "There is no in-kernel AIA with this mode");
+
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(cpus), &cpus));
+	self->first_cpu = -1;
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (!CPU_ISSET(cpu, &cpus))
+			continue;
+		if (self->first_cpu < 0)
+			self->first_cpu = cpu;
+		self->last_cpu = cpu;
+	}
+}
+
+FIXTURE_TEARDOWN(imsic)
+{
+	if (self->fd >= 0)
+		close(self->fd);
+	kvm_vm_free(self->vm);
+}
+
+static unsigned long imsic_get(int fd, struct kvm_vcpu *vcpu, unsigned long isel)
+{
+	u64 attr = KVM_DEV_RISCV_AIA_IMSIC_MKATTR((unsigned long)vcpu->id, isel);
+	unsigned long val;
+
+	kvm_device_attr_get(fd, KVM_DEV_RISCV_AIA_GRP_IMSIC, attr, &val);
+
+	return val;
+}
+
+static void send_msi(struct kvm_vcpu *to, u32 id)
+{
+	struct kvm_msi msi = {
+		.address_lo = IMSIC_GPA + to->id * IMSIC_SIZE,
+		.data = id,
+	};
+
+	vm_ioctl(to->vm, KVM_SIGNAL_MSI, &msi);
+}
+
+static void guest_sends_msi(struct __test_metadata *_metadata,
+			    struct kvm_vcpu *from, struct kvm_vcpu *to)
+{
+	unsigned long want[NR_GPRS];
+
+	vcpu_run_complete_io(from);
+	set_regs(from, guest_send_msi, OLD_LIFE, want);
+	want[T3] = MSI_ID;
+	want[T4] = IMSIC_GPA + to->id * IMSIC_SIZE;
+	vcpu_set_reg(from, GPR(T4), want[T4]);
+	run_to_report(_metadata, from, want);
+}
+
+/* Have the vCPU use its IMSIC, and leave something behind. */
+static void live_with_imsic(struct __test_metadata *_metadata, int fd,
+			    struct kvm_vcpu *vcpu)
+{
+	unsigned long want[NR_GPRS];
+
+	set_regs(vcpu, guest_take_msi, OLD_LIFE, want);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+	want[T3] = 0;
+	run_to_report(_metadata, vcpu, want);
+
+	send_msi(vcpu, MSI_ID);
+	send_msi(vcpu, MSI_ID + 1);
+	EXPECT_EQ(1, imsic_get(fd, vcpu, IMSIC_EIDELIVERY));
+	EXPECT_EQ(BIT(MSI_ID), imsic_get(fd, vcpu, IMSIC_EIE0));
+	EXPECT_EQ(BIT(MSI_ID) | BIT(MSI_ID + 1),
+		  imsic_get(fd, vcpu, IMSIC_EIP0));
+
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
+}
+
+/* The IMSIC was reset, but what is in @eip has arrived. */
+static void check_imsic_reset(struct __test_metadata *_metadata, int fd,
+			      struct kvm_vcpu *vcpu, unsigned long eip)
+{
+	EXPECT_EQ(0, imsic_get(fd, vcpu, IMSIC_EIDELIVERY));
+	EXPECT_EQ(0, imsic_get(fd, vcpu, IMSIC_EIE0));
+	EXPECT_EQ(eip, imsic_get(fd, vcpu, IMSIC_EIP0));
+}
+
+/* The guest gets the one MSI, and there is no other but those in @eip. */
+static void check_msi(struct __test_metadata *_metadata, int fd,
+		      struct kvm_vcpu *vcpu, unsigned long eip,
+		      unsigned long *want)
+{
+	want[T3] = STOPEI_MSI;
+	run_to_report(_metadata, vcpu, want);
+	EXPECT_EQ(1, imsic_get(fd, vcpu, IMSIC_EIDELIVERY));
+	EXPECT_EQ(BIT(MSI_ID), imsic_get(fd, vcpu, IMSIC_EIE0));
+	EXPECT_EQ(eip, imsic_get(fd, vcpu, IMSIC_EIP0));
+}
+
+TEST_F(imsic, hart_start)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+	unsigned long eip = BIT(MSI_ID + 2);
+	int i;
+
+	for (i = 0; i < 8; i++) {
+		bool look = i & 1, move = i & 2, guest = i & 4;
+
+		pin_self_to_cpu(self->first_cpu);
+		live_with_imsic(_metadata, self->fd, vcpu);
+		hart_start(_metadata, self->caller, vcpu, guest_take_msi,
+			   self->want);
+
+		if (guest)
+			guest_sends_msi(_metadata, self->caller, vcpu);
+		else
+			send_msi(vcpu, MSI_ID);
+		send_msi(vcpu, MSI_ID + 2);
+
+		if (look)
+			check_imsic_reset(_metadata, self->fd, vcpu,
+					  eip | BIT(MSI_ID));
+		if (move)
+			pin_self_to_cpu(self->last_cpu);
+		check_msi(_metadata, self->fd, vcpu, eip, self->want);
+
+		vcpu_set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+	}
+}
+
+static void test_imsic_reset(struct __test_metadata *_metadata,
+			     FIXTURE_DATA(imsic) *self, u32 mp_state)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+	int i;
+
+	for (i = 0; i < 8; i++) {
+		bool queued = i & 1, move = i & 2, guest = i & 4;
+
+		pin_self_to_cpu(self->first_cpu);
+		live_with_imsic(_metadata, self->fd, vcpu);
+
+		if (queued) {
+			hart_start(_metadata, self->caller, vcpu,
+				   guest_take_msi, self->want);
+			send_msi(vcpu, MSI_ID);
+		}
+
+		vcpu_set_mp_state(vcpu, mp_state);
+		check_imsic_reset(_metadata, self->fd, vcpu, 0);
+
+		set_regs(vcpu, guest_take_msi, NEW_LIFE, self->want);
+		vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+
+		if (guest)
+			guest_sends_msi(_metadata, self->caller, vcpu);
+		else
+			send_msi(vcpu, MSI_ID);
+
+		if (move)
+			pin_self_to_cpu(self->last_cpu);
+		check_msi(_metadata, self->fd, vcpu, 0, self->want);
+
+		vcpu_set_mp_state(vcpu, mp_state);
+	}
+}
+
+TEST_F(imsic, userspace_reset)
+{
+	test_imsic_reset(_metadata, self, KVM_MP_STATE_INIT_RECEIVED);
+}
+
+TEST_F(imsic, reset_request)
+{
+	test_imsic_reset(_metadata, self, KVM_MP_STATE_RESET);
+}
+
+TEST_F(imsic, resume)
+{
+	struct kvm_vcpu *vcpu = self->caller;
+
+	if (!enable_susp(vcpu))
+		SKIP(return, "SBI SUSP not available");
+
+	vcpu_set_mp_state(self->vcpu, KVM_MP_STATE_STOPPED);
+	live_with_imsic(_metadata, self->fd, vcpu);
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RUNNABLE);
+
+	vcpu_run_complete_io(vcpu);
+	set_sbi_call(vcpu, SBI_EXT_SUSP, SBI_EXT_SUSP_SYSTEM_SUSPEND, 0,
+		     guest_pc(vcpu, guest_take_msi), OPAQUE, 0, self->want);
+	vcpu_run(vcpu);
+	ASSERT_EQ(KVM_EXIT_RISCV_SBI, vcpu->run->exit_reason);
+	ASSERT_EQ(SBI_EXT_SUSP, vcpu->run->riscv_sbi.extension_id);
+	vcpu_run_complete_io(vcpu);
+	send_msi(vcpu, MSI_ID);
+
+	expect_sbi_entry(vcpu, self->want);
+	check_msi(_metadata, self->fd, vcpu, 0, self->want);
+}
+
+/* An MSI that follows at once, over and over again. */
+TEST_F_TIMEOUT(imsic, race, 120)
+{
+	struct kvm_vcpu *caller = self->caller, *vcpu = self->vcpu;
+	pthread_t thread;
+
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_STOPPED);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, run_vcpu, vcpu));
+
+	set_regs(caller, guest_start_and_send, OLD_LIFE, self->want);
+	vcpu_set_reg(caller, GPR(S3), guest_pc(vcpu, guest_wait_for_msi));
+	vcpu_set_reg(caller, GPR(S5), 200);
+	vcpu_set_reg(caller, GPR(S6), guest_pc(vcpu, QUEUED_ENTRY));
+	vcpu_set_reg(caller, GPR(A2), OPAQUE);
+	vcpu_set_reg(caller, GPR(T4), IMSIC_GPA + vcpu->id * IMSIC_SIZE);
+	vcpu_run(caller);
+	ASSERT_EQ(KVM_EXIT_RISCV_SBI, caller->run->exit_reason);
+	ASSERT_EQ(SBI_EXT_TEST, caller->run->riscv_sbi.extension_id);
+	EXPECT_EQ(0, vcpu_get_reg(caller, GPR(S5)));
+	ASSERT_EQ(SBI_SUCCESS, vcpu_get_reg(caller, GPR(A0)));
+
+	pthread_join(thread, NULL);
+	expect_sbi_entry(vcpu, self->want);
+	ASSERT_EQ(KVM_EXIT_RISCV_SBI, vcpu->run->exit_reason);
+	check_report(_metadata, vcpu, self->want);
 }
 
 /* If a restored interrupt does not end WFI, then this test times out. */

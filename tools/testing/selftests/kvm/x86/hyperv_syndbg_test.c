@@ -126,12 +126,13 @@ KVM_ONE_VCPU_TEST(hyperv_syndbg, singlestep, guest_syndbg)
 	test_syndbg(vcpu, true, false);
 }
 
-KVM_ONE_VCPU_TEST(hyperv_syndbg, emulated, guest_syndbg_emulated)
+TEST_F(hyperv_syndbg, emulated)
 {
 	if (!is_forced_emulation_enabled)
-		return;
+		SKIP(return, "No kvm.force_emulation_prefix");
 
-	test_syndbg(vcpu, false, false);
+	vcpu_arch_set_entry_point(self->vcpu, guest_syndbg_emulated);
+	test_syndbg(self->vcpu, false, false);
 }
 
 int main(int argc, char *argv[])

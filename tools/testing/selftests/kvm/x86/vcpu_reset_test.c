@@ -55,7 +55,9 @@
 #define NR_IOAPIC_PINS		24
 #define LEVEL_VECTOR		0x64
 
-#define NR_PV_IPIS		2000
+/* With at least so many IPIs meanwhile */
+#define NR_IPI_RESETS		500
+#define MIN_IPIS		500
 #define PV_IPI_VECTOR		0x63
 
 #define MISC_ENABLE_RESET_VALUE	(MSR_IA32_MISC_ENABLE_BTS_UNAVAIL | \
@@ -450,6 +452,7 @@ static void guest_check_timer(void)
 	udelay(1000);
 	count = ~0u - x2apic_read_reg(APIC_TMCCT);
 	/* The divisor is 2, i.e. it counts at 500 MHz, give or take a half. */
+	GUEST_ASSERT_NE(count, 0);
 	GUEST_ASSERT(count * guest_tsc_khz <= (rdtsc() - start) * 750000);
 
 	/* It expires after 500 us, once. */
@@ -1151,13 +1154,34 @@ static void prepare_tsc_khz(struct reset_env *env)
 	usleep(200000);
 }
 
-/* In sync with the other vCPU, which has been there for a while. */
-static void check_tsc_khz(struct reset_env *env)
+/*
+ * The other vCPU has been there for a while.  On a host whose TSC is unstable, it
+ * has to run to catch up.  Nothing that is compared means anything if its TSC
+ * stands still, i.e. if KVM has no ratio for the VM's frequency.
+ */
+static void run_helper(struct reset_env *env)
+{
+	u64 tsc = vcpu_get_msr(env->helper, MSR_IA32_TSC);
+
+	start_helper(env, guest_sync);
+	run_to_sync(env->helper);
+	TEST_ASSERT(vcpu_get_msr(env->helper, MSR_IA32_TSC) > tsc,
+		    "The TSC stands still at %lu", (unsigned long)tsc);
+}
+
+static void assert_tsc_in_sync(struct reset_env *env)
 {
 	s64 diff = tsc_offset(env->vcpu) - tsc_offset(env->helper);
 
 	TEST_ASSERT(llabs(diff) < guest_tsc_khz * 100ll,
 		    "The TSC is %lld cycles off", (long long)diff);
+}
+
+static void check_tsc_khz(struct reset_env *env)
+{
+	run_helper(env);
+	reset_vcpu(env->vcpu);
+	assert_tsc_in_sync(env);
 }
 
 #define TSC_WRITTEN		BIT_ULL(40)
@@ -1175,11 +1199,10 @@ static void prepare_tsc_written(struct reset_env *env)
  */
 static void check_tsc_written(struct reset_env *env)
 {
+	run_helper(env);
 	vcpu_set_msr(env->vcpu, MSR_IA32_TSC, TSC_WRITTEN);
-	check_tsc_khz(env);
+	assert_tsc_in_sync(env);
 
-	vcpu_ioctl(env->vcpu, KVM_SET_MP_STATE,
-		   &(struct kvm_mp_state){ .mp_state = KVM_MP_STATE_RESET });
 	check_tsc_khz(env);
 	vcpu_set_msr(env->vcpu, MSR_IA32_TSC, 1);
 	TEST_ASSERT(vcpu_get_msr(env->vcpu, MSR_IA32_TSC) < TSC_WRITTEN,
@@ -1212,6 +1235,7 @@ static void check_clocks(struct reset_env *env)
 		    "HV_X64_MSR_VP_RUNTIME goes on from the old life");
 	TEST_ASSERT(vcpu_get_msr(env->vcpu, MSR_IA32_TSC) < BIT_ULL(55),
 		    "The TSC goes on from the old life");
+	run_helper(env);
 	check_runstate(env->vcpu);
 }
 
@@ -1518,58 +1542,85 @@ static void check_logical_id(struct reset_env *env)
 	TEST_ASSERT(!events.nmi.pending, "An NMI for the old life is pending");
 }
 
+/* Set by the host, and by the guest */
+static bool guest_stop;
+static u64 guest_nr_ipis;
+
 static void guest_send_pv_ipis(u64 id)
 {
-	int i;
+	u64 nr;
 
-	for (i = 0; i < NR_PV_IPIS; i++)
+	for (nr = 1; !READ_ONCE(guest_stop); nr++) {
 		GUEST_ASSERT((s64)kvm_hypercall(KVM_HC_SEND_IPI, BIT_ULL(id), 0,
 						0, PV_IPI_VECTOR) >= 0);
+		WRITE_ONCE(guest_nr_ipis, nr);
+	}
 	GUEST_DONE();
 }
 
-static void *pv_ipi_thread(void *arg)
+static void *ipi_thread(void *arg)
 {
 	run_to_done(arg);
 
 	return NULL;
 }
 
+/* Reset the vCPU again and again while the helper sends IPIs. */
+static void reset_during_ipis(struct reset_env *env, void *guest_code,
+			      void (*check)(struct kvm_vcpu *vcpu))
+{
+	u64 *nr = addr_gva2hva(env->vm, (gva_t)&guest_nr_ipis);
+	bool *stop = addr_gva2hva(env->vm, (gva_t)&guest_stop);
+	pthread_t thread;
+	int i;
+
+	vcpu_arch_set_entry_point(env->helper, guest_code);
+	vcpu_args_set(env->helper, 1, (u64)env->vcpu->id);
+	pthread_create(&thread, NULL, ipi_thread, env->helper);
+
+	for (i = 0; i < NR_IPI_RESETS || READ_ONCE(*nr) < MIN_IPIS; i++) {
+		reset_vcpu(env->vcpu);
+		if (check)
+			check(env->vcpu);
+	}
+
+	WRITE_ONCE(*stop, true);
+	pthread_join(thread, NULL);
+}
+
 /* A vCPU that is reset is not to be noticed by the others. */
 static void prepare_pv_ipis(struct reset_env *env)
 {
-	pthread_t thread;
-
-	vcpu_arch_set_entry_point(env->helper, guest_send_pv_ipis);
-	vcpu_args_set(env->helper, 1, (u64)env->vcpu->id);
-	pthread_create(&thread, NULL, pv_ipi_thread, env->helper);
-	while (pthread_tryjoin_np(thread, NULL))
-		reset_vcpu(env->vcpu);
+	reset_during_ipis(env, guest_send_pv_ipis, NULL);
 }
 
 /* A broadcast for vCPUs in xAPIC mode, but not for the sender. */
 static void guest_send_x2apic_nmis(void)
 {
-	int i;
+	u32 eax, ebx, ecx, edx;
+	u64 nr;
 
 	x2apic_enable();
-	for (i = 0; i < NR_PV_IPIS; i++)
+	for (nr = 1; !READ_ONCE(guest_stop); nr++) {
 		x2apic_write_reg(APIC_ICR, 0xffull << 32 | APIC_DM_NMI);
+		/* An exit that KVM doesn't handle with interrupts disabled */
+		__cpuid(0, 0, &eax, &ebx, &ecx, &edx);
+		WRITE_ONCE(guest_nr_ipis, nr);
+	}
 	GUEST_DONE();
+}
+
+static void check_no_nmi(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_events events;
+
+	vcpu_events_get(vcpu, &events);
+	TEST_ASSERT(!events.nmi.pending, "An NMI that is for vCPU 255");
 }
 
 static void prepare_x2apic_ipis(struct reset_env *env)
 {
-	struct kvm_vcpu_events events;
-	pthread_t thread;
-
-	vcpu_arch_set_entry_point(env->helper, guest_send_x2apic_nmis);
-	pthread_create(&thread, NULL, pv_ipi_thread, env->helper);
-	do {
-		reset_vcpu(env->vcpu);
-		vcpu_events_get(env->vcpu, &events);
-		TEST_ASSERT(!events.nmi.pending, "An NMI that is for vCPU 255");
-	} while (pthread_tryjoin_np(thread, NULL));
+	reset_during_ipis(env, guest_send_x2apic_nmis, check_no_nmi);
 }
 
 /* What a guest hypervisor can use, less than CPUID says. */

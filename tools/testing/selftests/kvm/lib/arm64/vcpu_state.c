@@ -200,6 +200,42 @@ static const struct {
 	{ SYS_ICC_IGRPEN1_EL1,	"IGRPEN1_EL1" },
 };
 
+/*
+ * Those of a guest hypervisor.  Other than the name says, they are not the GIC's,
+ * but system registers of the vCPU that are only accessible through the GIC.
+ */
+static const struct {
+	u64 reg;
+	const char *name;
+} ich_regs[] = {
+	{ SYS_ICH_AP0R0_EL2,	"AP0R0_EL2" },
+	{ SYS_ICH_AP0R1_EL2,	"AP0R1_EL2" },
+	{ SYS_ICH_AP0R2_EL2,	"AP0R2_EL2" },
+	{ SYS_ICH_AP0R3_EL2,	"AP0R3_EL2" },
+	{ SYS_ICH_AP1R0_EL2,	"AP1R0_EL2" },
+	{ SYS_ICH_AP1R1_EL2,	"AP1R1_EL2" },
+	{ SYS_ICH_AP1R2_EL2,	"AP1R2_EL2" },
+	{ SYS_ICH_AP1R3_EL2,	"AP1R3_EL2" },
+	{ SYS_ICH_HCR_EL2,	"HCR_EL2" },
+	{ SYS_ICH_VMCR_EL2,	"VMCR_EL2" },
+	{ SYS_ICH_LR0_EL2,	"LR0_EL2" },
+	{ SYS_ICH_LR1_EL2,	"LR1_EL2" },
+	{ SYS_ICH_LR2_EL2,	"LR2_EL2" },
+	{ SYS_ICH_LR3_EL2,	"LR3_EL2" },
+	{ SYS_ICH_LR4_EL2,	"LR4_EL2" },
+	{ SYS_ICH_LR5_EL2,	"LR5_EL2" },
+	{ SYS_ICH_LR6_EL2,	"LR6_EL2" },
+	{ SYS_ICH_LR7_EL2,	"LR7_EL2" },
+	{ SYS_ICH_LR8_EL2,	"LR8_EL2" },
+	{ SYS_ICH_LR9_EL2,	"LR9_EL2" },
+	{ SYS_ICH_LR10_EL2,	"LR10_EL2" },
+	{ SYS_ICH_LR11_EL2,	"LR11_EL2" },
+	{ SYS_ICH_LR12_EL2,	"LR12_EL2" },
+	{ SYS_ICH_LR13_EL2,	"LR13_EL2" },
+	{ SYS_ICH_LR14_EL2,	"LR14_EL2" },
+	{ SYS_ICH_LR15_EL2,	"LR15_EL2" },
+};
+
 /* The affinity as the attributes of the GIC have it. */
 static u64 gic_attr_base(struct kvm_vcpu *vcpu)
 {
@@ -237,6 +273,12 @@ static void add_gic(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 		vcpu_state_add_attr(state, fd, KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
 				    icc_attr(vcpu, icc_regs[i].reg),
 				    sizeof(u64), "icc.%s", icc_regs[i].name);
+
+	/* There are none unless the vCPU has EL2. */
+	for (i = 0; i < ARRAY_SIZE(ich_regs); i++)
+		vcpu_state_add_attr(state, fd, KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
+				    icc_attr(vcpu, ich_regs[i].reg),
+				    sizeof(u64), "ich.%s", ich_regs[i].name);
 
 	/* SGIs and PPIs */
 	vcpu_state_add_attr(state, fd, KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO,
@@ -310,6 +352,10 @@ void vcpu_state_arch_get(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 			    KVM_ARM_VCPU_TIMER_IRQ_VTIMER, sizeof(u32), "attr.vtimer_irq");
 	vcpu_state_add_attr(state, vcpu->fd, KVM_ARM_VCPU_TIMER_CTRL,
 			    KVM_ARM_VCPU_TIMER_IRQ_PTIMER, sizeof(u32), "attr.ptimer_irq");
+	vcpu_state_add_attr(state, vcpu->fd, KVM_ARM_VCPU_TIMER_CTRL,
+			    KVM_ARM_VCPU_TIMER_IRQ_HVTIMER, sizeof(u32), "attr.hvtimer_irq");
+	vcpu_state_add_attr(state, vcpu->fd, KVM_ARM_VCPU_TIMER_CTRL,
+			    KVM_ARM_VCPU_TIMER_IRQ_HPTIMER, sizeof(u32), "attr.hptimer_irq");
 	vcpu_state_add_attr(state, vcpu->fd, KVM_ARM_VCPU_PMU_V3_CTRL,
 			    KVM_ARM_VCPU_PMU_V3_IRQ, sizeof(u32), "attr.pmu_irq");
 	vcpu_state_add_attr(state, vcpu->fd, KVM_ARM_VCPU_PVTIME_CTRL,
@@ -390,6 +436,13 @@ static void dirty_gic(struct kvm_vcpu *vcpu)
 						   attr, &now) && now != old)
 				break;
 		}
+	}
+
+	for (i = 0; i < ARRAY_SIZE(ich_regs); i++) {
+		attr = icc_attr(vcpu, ich_regs[i].reg);
+		value = 0x5a5a5a5a5a5a5a5a;
+		__kvm_device_attr_set(fd, KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
+				      attr, &value);
 	}
 
 	/* A PPI that nobody has. */
