@@ -146,3 +146,27 @@ listed_tests()
 		'match($0, /[ \t]variant=[^ \t]+/) && substr($0, RSTART + 9, RLENGTH - 9) != v { next }
 		NF && !(p != "" && $0 ~ "[ \t]" p "=no") && ($1 == "*" || index("," $1 ",", "," a ",")) { print $2 }'
 }
+
+# affected FROM TO: the architectures of ARCH whose build or behaviour what is
+# between these commits of $TREE can change
+affected()
+{
+	local files arch tests=tools/testing/selftests/kvm lines
+
+	files=$(git -C "$TREE" diff-tree -r --name-only "$1" "$2" | grep -v '^Documentation/' |
+		sed 's,^include/kvm/arm_,arch/arm64/&,' || :)
+	# A line of the Makefile that adds a test of one architecture is as good
+	# as a file below its directory.
+	lines=$(git -C "$TREE" diff -U0 "$1" "$2" -- "$tests/Makefile.kvm" | grep '^[-+][^-+]' || :)
+	if [ -n "$lines" ] && ! grep -qvE '^.TEST_GEN_PROGS_(riscv|arm64|x86|s390|loongarch) \+= ' <<<"$lines"; then
+		files=$(grep -vx "$tests/Makefile.kvm" <<<"$files" || :
+			sed -E "s,^.TEST_GEN_PROGS_([a-z0-9]*) .*,$tests/\1/Makefile," <<<"$lines")
+	fi
+	[ -n "$files" ] || return 0
+	for arch in ${ARCH:-riscv arm64 x86}; do
+		if grep -qvE "^(arch|$tests/(lib/|include/)?(riscv|arm64|x86|s390|loongarch))/" <<<"$files" ||
+		   grep -qE "^(arch|$tests|$tests/lib|$tests/include)/$arch/" <<<"$files"; then
+			printf '%s\n' "$arch"
+		fi
+	done
+}

@@ -26,29 +26,6 @@ wrong=0
 
 tree_git() { git -C "$TREE" "$@"; }
 
-# affected COMMIT: the architectures of ARCH whose build or behaviour it can change
-affected()
-{
-	local files arch tests=tools/testing/selftests/kvm lines
-
-	files=$(tree_git diff-tree -r --no-commit-id --name-only "$1" | grep -v '^Documentation/' |
-		sed 's,^include/kvm/arm_,arch/arm64/&,' || :)
-	# A line of the Makefile that adds a test of one architecture is as good
-	# as a file below its directory.
-	lines=$(tree_git show --format= -U0 "$1" -- "$tests/Makefile.kvm" | grep '^[-+][^-+]' || :)
-	if [ -n "$lines" ] && ! grep -qvE '^.TEST_GEN_PROGS_(riscv|arm64|x86|s390|loongarch) \+= ' <<<"$lines"; then
-		files=$(grep -vx "$tests/Makefile.kvm" <<<"$files" || :
-			sed -E "s,^.TEST_GEN_PROGS_([a-z0-9]*) .*,$tests/\1/Makefile," <<<"$lines")
-	fi
-	[ -n "$files" ] || return 0
-	for arch in $ARCH; do
-		if grep -qvE "^(arch|$tests/(lib/|include/)?(riscv|arm64|x86|s390|loongarch))/" <<<"$files" ||
-		   grep -qE "^(arch|$tests|$tests/lib|$tests/include)/$arch/" <<<"$files"; then
-			printf '%s\n' "$arch"
-		fi
-	done
-}
-
 is_other() { [[ " $OTHERS " == *" $1 "* ]]; }
 
 # affected_others COMMIT: the same of OTHERS, where only KVM is compiled
@@ -215,7 +192,7 @@ before=0
 touch "$OUT/passed"
 for commit in $(tree_git rev-list --reverse "$range"); do
 	say "$(tree_git log -1 --format='%h %s' "$commit")"
-	archs=$(affected "$commit")
+	archs=$(affected "$commit^" "$commit")
 	archs+=" $(affected_others "$commit")"
 	[ "$archs" != " " ] || say "  nothing that $ARCH${OTHERS:+ $OTHERS} compile"
 	for arch in $archs; do
