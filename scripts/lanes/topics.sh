@@ -109,7 +109,7 @@ for topic; do
 		column reproduces reproducers
 		reproduces=$cell
 	fi
-	column checkpatch env TREE="$BUILD/topic" AFTER="refs/series/needs/$topic" "$TOP/scripts/lanes/checkers.sh" checkpatch maintainers
+	column checkpatch env TOPIC="$topic" TREE="$BUILD/topic" AFTER="refs/series/needs/$topic" "$TOP/scripts/lanes/checkers.sh" checkpatch maintainers
 	printf '%-18s %8s %8s %7s %7s %7s %11s %11s\n' "$topic" "$patches" "$applies" "$builds" "$boots" "$passes" "$reproduces" "$cell" |
 		tee -a "$MATRIX" | tail -n 1
 done
