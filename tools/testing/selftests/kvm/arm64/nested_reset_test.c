@@ -8,6 +8,8 @@
  * CPU that comes out of reset has nothing in its TLBs.  This test verifies that:
  *  - L2 sees the page that the table has now.
  *  - So does another vCPU that runs L2 with the same tables.
+ *  - That L2 of yet other vCPUs is running, and that the mappings of L2 are being
+ *    dropped, doesn't matter.
  *  - The maintenance interrupt, which says something about registers that were
  *    reset, is not pending.
  *  - A vCPU that is restored while it runs L2 does that on L1's stage 2.
@@ -15,6 +17,10 @@
  * with and without HCR_EL2.E2H.
  */
 #include <pthread.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <linux/bits.h>
 #include <linux/psci.h>
@@ -25,12 +31,16 @@
 #include "kvm_test_harness.h"
 #include "kvm_util.h"
 #include "processor.h"
+#include "userfaultfd_util.h"
 #include "vgic.h"
 
 /* Not backed by memory, i.e. accesses are MMIO.  L1 maps it to L2 1:1. */
 #define REPORT_GPA	0x8000000ul
 /* Where L2 has a page, beyond what is mapped 1:1 */
 #define L2_IPA		SZ_1G
+/* Not for the guest, KVM accesses it before it enters the guest. */
+#define TIME_GPA	0x50000000ul
+#define TIME_SLOT	1
 
 #define OLD_PAGE	0x01d1ul
 #define NEW_PAGE	0x4e3ful
@@ -162,6 +172,7 @@ FIXTURE(nested) {
 	struct kvm_vcpu *vcpu;
 	struct kvm_vcpu *other;
 	struct kvm_vcpu *caller;
+	struct kvm_vcpu *spinner;
 	struct l1_args args;
 	gpa_t args_gpa;
 	gpa_t old_page;
@@ -236,7 +247,7 @@ FIXTURE_SETUP(nested)
 	    !kvm_has_cap(KVM_CAP_ARM_EL2_E2H0))
 		SKIP(return, "HCR_EL2.E2H can't be clear");
 
-	vm = vm_create(3);
+	vm = vm_create(4);
 	TEST_ASSERT_EQ(vm->page_size, SZ_4K);
 	kvm_get_default_vcpu_target(vm, &init);
 	init.features[0] |= BIT(KVM_ARM_VCPU_PSCI_0_2) | variant->feature;
@@ -245,6 +256,7 @@ FIXTURE_SETUP(nested)
 	self->vcpu = add_vcpu(vm, 0, &init);
 	self->other = add_vcpu(vm, 1, &init);
 	self->caller = add_vcpu(vm, 2, &init);
+	self->spinner = add_vcpu(vm, 3, &init);
 	kvm_arch_vm_finalize_vcpus(vm);
 
 	self->old_page = alloc_page(vm, &hva);
@@ -437,6 +449,132 @@ TEST_F(nested, restore)
 	variant->reset(self->vcpu, self->caller);
 	set_l2(self->vcpu, &self->args);
 	TEST_ASSERT_EQ(run_to_report(self->vcpu), NEW_PAGE);
+}
+
+static pthread_t unmapper;
+static bool unmapped, stop_spinner;
+
+static void handle_signal(int signal)
+{
+}
+
+/* L2 stores to memory, i.e. it does not exit. */
+static void *run_spinner(void *arg)
+{
+	struct kvm_vcpu *vcpu = arg;
+
+	while (!READ_ONCE(stop_spinner))
+		TEST_ASSERT(__vcpu_run(vcpu) == -1 && errno == EINTR,
+			    "L2 has exited");
+
+	return NULL;
+}
+
+/* Not to get the CPU all the time has KVM let others have mmu_lock. */
+static void *run_busy(void *arg)
+{
+	pin_self_to_cpu(0);
+	while (!READ_ONCE(stop_spinner))
+		;
+
+	return NULL;
+}
+
+static void *run_unmapper(void *arg)
+{
+	pin_self_to_cpu(0);
+	run_to_report(arg);
+	WRITE_ONCE(unmapped, true);
+
+	return NULL;
+}
+
+static void wait_until_seen(const u64 *seen, u64 value)
+{
+	while (READ_ONCE(*seen) != value)
+		usleep(100);
+}
+
+static int end_unmap(int uffd_mode, int uffd, struct uffd_msg *msg)
+{
+	static char zeroes[SZ_4K];
+	/* Not the zero page, as that is unmapped when KVM writes to it. */
+	struct uffdio_copy copy = {
+		.dst = msg->arg.pagefault.address & ~(SZ_4K - 1ul),
+		.src = (u64)zeroes,
+		.len = sizeof(zeroes),
+	};
+
+	pthread_join(unmapper, NULL);
+
+	return ioctl(uffd, UFFDIO_COPY, &copy);
+}
+
+/*
+ * The vCPU is reset while another one drops the mappings, which a third one has
+ * set up again in part, and is held back until that is done.
+ */
+TEST_F_TIMEOUT(nested, stage2_unmapping, 300)
+{
+	struct sigaction sa = { .sa_handler = handle_signal };
+	struct kvm_vm *vm = self->vm;
+	struct uffd_desc *uffd;
+	u64 time = TIME_GPA, value, *seen;
+	pthread_t spinner, busy;
+	void *hva;
+	int i, nr_in_time = 0;
+
+	if (__vcpu_has_device_attr(self->vcpu, KVM_ARM_VCPU_PVTIME_CTRL,
+				   KVM_ARM_VCPU_PVTIME_IPA))
+		SKIP(return, "No stolen time");
+
+	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, TIME_GPA, TIME_SLOT,
+				    1, 0);
+	hva = addr_gpa2hva(vm, TIME_GPA);
+	uffd = uffd_setup_demand_paging(UFFDIO_REGISTER_MODE_MISSING, 0, hva,
+					vm->page_size, 1, end_unmap);
+	vcpu_device_attr_set(self->vcpu, KVM_ARM_VCPU_PVTIME_CTRL,
+			     KVM_ARM_VCPU_PVTIME_IPA, &time);
+
+	ASSERT_EQ(0, sigaction(SIGUSR1, &sa, NULL));
+	self->pte[0] = self->new_page | S2_PAGE;
+	set_l2(self->spinner, &self->args);
+	vcpu_set_reg(self->spinner, GPR(5), alloc_page(vm, &seen));
+	ASSERT_EQ(0, pthread_create(&spinner, NULL, run_spinner, self->spinner));
+	ASSERT_EQ(0, pthread_create(&busy, NULL, run_busy, NULL));
+
+	for (i = 0; i < NR_ROUNDS && nr_in_time < 3; i++) {
+		/* Which unmaps what L2 has, too. */
+		ASSERT_EQ(0, madvise(hva, vm->page_size, MADV_DONTNEED));
+		wait_until_seen(seen, NEW_PAGE);
+
+		/* Seen as soon as the new page has been unmapped. */
+		WRITE_ONCE(self->pte[0], self->old_page | S2_PAGE);
+		reset_by_init(self->other, NULL);
+		set_l2(self->other, &self->args);
+		unmapped = false;
+		ASSERT_EQ(0, pthread_create(&unmapper, NULL, run_unmapper, self->other));
+		wait_until_seen(seen, OLD_PAGE);
+
+		WRITE_ONCE(self->pte[0], self->new_page | S2_PAGE);
+		variant->reset(self->vcpu, self->caller);
+		set_l2(self->vcpu, &self->args);
+		nr_in_time += !READ_ONCE(unmapped);
+		value = run_to_report(self->vcpu);
+		EXPECT_EQ(NEW_PAGE, value);
+		if (value != NEW_PAGE)
+			break;
+	}
+
+	WRITE_ONCE(stop_spinner, true);
+	while (pthread_tryjoin_np(spinner, NULL)) {
+		self->spinner->run->immediate_exit = 1;
+		pthread_kill(spinner, SIGUSR1);
+		usleep(1000);
+	}
+	pthread_join(busy, NULL);
+	uffd_stop_demand_paging(uffd);
+	TH_LOG("%d of %d resets while mappings were dropped", nr_in_time, i);
 }
 
 int main(int argc, char *argv[])
