@@ -85,6 +85,8 @@ import_tarball()
 	is_kernel "$top" || top=$(find "$tmp/tree" -mindepth 1 -maxdepth 1 -type d | sed -n 1p)
 	is_kernel "$top" || die "$tarball does not hold a Linux source tree" \
 		"give KERNEL= a linux-$VERSION tarball"
+	# Debian's lines have git ignore every file that a commit adds.
+	sed -i '/^# Debian packaging: ignore everything/,$d' "$top/.gitignore" 2>/dev/null || :
 	progress "importing Linux into git"
 	rm -rf -- "$gitdir.new"
 	import "$top" "$gitdir.new" -f
