@@ -1871,7 +1871,7 @@ TEST_F(imsic, resume)
 }
 
 /* An MSI that follows at once, over and over again. */
-TEST_F_TIMEOUT(imsic, race, 120)
+TEST_F_TIMEOUT(imsic, race, 40)
 {
 	struct kvm_vcpu *caller = self->caller, *vcpu = self->vcpu;
 	pthread_t thread;
