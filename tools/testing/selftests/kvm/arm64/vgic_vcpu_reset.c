@@ -223,6 +223,8 @@ static void handle_signal(int signal)
 
 static const char *missing(void)
 {
+	if (!kvm_has_cap(KVM_CAP_MP_STATE_RESET))
+		return "KVM_CAP_MP_STATE_RESET is not available";
 	if (!kvm_arch_has_default_irqchip())
 		return "GICv3 not available";
 	if (!kvm_has_cap(KVM_CAP_ARM_SYSTEM_SUSPEND))
