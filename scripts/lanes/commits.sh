@@ -7,7 +7,8 @@
 # and passes those of patches/<version>/tests that it has. Where it changes what
 # loongarch, mips, powerpc or s390 compile, it compiles there, with clang;
 # OTHERS= leaves them out, as SKIP does with tests. RANGE, in the words of git, is
-# for a part of the series.
+# for a part of the series. BOOTS=last: what a commit changes builds, kernel or
+# selftests, and the last one that can affect an architecture boots there.
 #
 # What passed is remembered in build/commits-log/passed by the content of the
 # commit, the kernel configuration, the compiler and the list of tests, and not
@@ -20,6 +21,7 @@
 OTHERS=${OTHERS-$COMPILED}
 ARCH=${ARCH:-riscv arm64 x86}
 RUNNER=${RUNNER:-tools/testing/selftests/kvm/qemu}
+BOOTS=${BOOTS:-all}
 WORK=$BUILD/commits
 OUT=$BUILD/commits-log
 wrong=0
@@ -136,6 +138,32 @@ compiles()
 	say "  $arch: $objects objects of KVM compile"
 }
 
+# touches COMMIT REGEX: changes a file that REGEX matches
+touches() { tree_git diff-tree -r --no-commit-id --name-only "$1" | grep -qE "$2"; }
+
+# verdict COMMIT ARCH: what one() would find out, remembered by its key
+verdict()
+{
+	if [ "$BOOTS" = all ] || [ "${LAST[$2]}" = "$1" ] || is_other "$2"; then
+		echo boots
+	else
+		echo builds
+	fi
+}
+
+# builds COMMIT ARCH LOG: the selftests, where the commit can change them
+builds()
+{
+	local tests
+	tests=$(tests_at "$1" "$2")
+	touches "$1" '^tools/|/uapi/' && [ -n "$tests" ] || { say "  $2: builds"; return 0; }
+	if ! runner "$2" selftests TESTS="$tests" >>"$3" 2>&1; then
+		say "  $2: its selftests do not build, see $3"
+		return 1
+	fi
+	say "  $2: builds, selftests too"
+}
+
 # one COMMIT ARCH
 one()
 {
@@ -143,6 +171,11 @@ one()
 
 	if is_other "$arch"; then
 		compiles "$arch"
+		return
+	fi
+	: >"$log"
+	if [ "$(verdict "$commit" "$arch")" = builds ] && ! touches "$commit" '^(arch|drivers|include|init|kernel|lib|mm|virt|tools/(include|lib|arch))/'; then
+		builds "$commit" "$arch" "$log"
 		return
 	fi
 	runner "$arch" kernel >"$log" 2>&1 || { say "  $arch: does not build, see $log"; return 1; }
@@ -153,6 +186,10 @@ one()
 		forget "$arch"
 		status=1
 	}
+	if [ "$(verdict "$commit" "$arch")" = builds ]; then
+		builds "$commit" "$arch" "$log" || status=1
+		return "$status"
+	fi
 	tests=$(tests_at "$commit" "$arch")
 	if ! runner "$arch" run TESTS="$tests" >>"$log" 2>&1; then
 		say "  $arch: $(grep -E '^result: ' "$log" | tail -n 1)"
@@ -185,8 +222,18 @@ if [ ! -e "$WORK/.git" ]; then
 	tree_git worktree add -q --detach "$WORK" "$base"
 fi
 
+case $BOOTS in
+all|last) ;;
+*) die "BOOTS=$BOOTS is neither all nor last" "BOOTS=last" ;;
+esac
+
 start=$(date +%s)
-declare -A BASE_DONE=()
+declare -A BASE_DONE=() LAST=()
+for commit in $(tree_git rev-list --reverse "$range"); do
+	for arch in $(affected "$commit^" "$commit"); do
+		LAST[$arch]=$commit
+	done
+done
 ran=0
 before=0
 touch "$OUT/passed"
@@ -196,8 +243,10 @@ for commit in $(tree_git rev-list --reverse "$range"); do
 	archs+=" $(affected_others "$commit")"
 	[ "$archs" != " " ] || say "  nothing that $ARCH${OTHERS:+ $OTHERS} compile"
 	for arch in $archs; do
+		built=
 		key=$(key "$commit" "$arch")
-		if [ "${FORCE:-0}" != 1 ] && grep -qx "$key" "$OUT/passed"; then
+		[ "$(verdict "$commit" "$arch")" = boots ] || built=$key-builds
+		if [ "${FORCE:-0}" != 1 ] && grep -qxE "$key${built:+|$built}" "$OUT/passed"; then
 			say "  $arch: passed before"
 			before=$((before + 1))
 			continue
@@ -206,11 +255,11 @@ for commit in $(tree_git rev-list --reverse "$range"); do
 		checkout "$commit"
 		ran=$((ran + 1))
 		if one "$commit" "$arch"; then
-			echo "$key" >>"$OUT/passed"
+			echo "${built:-$key}" >>"$OUT/passed"
 		else
 			wrong=1
 		fi
 	done
 done
-say "commits: $(tree_git rev-list --count "$range"), $ran builds and boots, $before passed before, $(($(date +%s) - start)) s"
+say "commits: $(tree_git rev-list --count "$range"), $ran built, $before passed before, $(($(date +%s) - start)) s"
 exit "$wrong"

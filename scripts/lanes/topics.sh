@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # topics.sh [TOPIC ...]: each topic by itself, on the base and what it needs. Its
-# patches apply there; every commit builds with W=1, boots and passes the tests that
-# it has (commits.sh, which remembers what passed by its content); the tests that it
-# adds or changes and that reproduce a bug fail on what it needs; checkpatch has no
-# error that is not excused. The matrix is what it prints last, and
-# build/topics.txt.
+# patches apply there; every commit builds with W=1 and, of each architecture, the last
+# one boots and passes the tests that it has (commits.sh with BOOTS=last, which
+# remembers what passed by its content); the tests that it adds or changes and that
+# reproduce a bug fail on what it needs; checkpatch has no error that is not excused.
+# The matrix is what it prints last, and build/topics.txt.
 #
 # QUICK=1: of each topic only the last commit, and without W=1.
 
@@ -53,32 +53,38 @@ last()
 # of_commits TEXT: what commits.sh says of a step
 of_commits() { if grep -q "$1" "$LOG/$topic-commits"; then echo NO; else echo yes; fi; }
 
-# reproducers: those of the topic fail without it
+# reproducers: those of the topic fail without it, and with it pass on the variant of
+# the host that commits.sh does not have
 reproducers()
 {
-	local arch test status=0 n=0
+	local arch test variant status=0 n=0
 
 	for arch in $ARCH; do
-		for test in $(of_topic "$arch"); do
+		while read -r test variant; do
 			n=$((n + 1))
-			make -C "$TOP" --no-print-directory _lane TOPIC="$topic" ARCH="$arch" ON=base TESTS="$test" PROFILE= VARIANT= LLVM= &&
-				continue
-			status=1
-		done
+			make -C "$TOP" --no-print-directory _lane TOPIC="$topic" ARCH="$arch" ON=base TESTS="$test" PROFILE= \
+				VARIANT="$variant" LLVM= </dev/null || status=1
+			[ -z "$variant" ] ||
+				make -C "$TOP" --no-print-directory _lane TOPIC="$topic" ARCH="$arch" ON=series TESTS="$test" PROFILE= \
+					VARIANT="$variant" LLVM= </dev/null || status=1
+		done < <(of_topic "$arch")
 	done
 	say "$n reproducers"
 	return "$status"
 }
 
-# of_topic ARCH: the tests that reproduce a bug and that the topic adds or changes
+# of_topic ARCH: the tests that reproduce a bug and that the topic adds or changes,
+# and the variant of the host where they do
 of_topic()
 {
-	local test
-	while read -r test; do
+	local test variant
+	while read -r test variant; do
 		git -C "$TREE" diff --name-only "refs/series/needs/$topic" "refs/series/topic/$topic" |
-			grep -qE "^tools/testing/selftests/kvm/($1/)?$test\.c$" && printf '%s\n' "$test"
+			grep -qE "^tools/testing/selftests/kvm/($1/)?$test\.c$" && printf '%s %s\n' "$test" "$variant"
 	done < <(sed 's/#.*//' "$PATCHES/tests" | awk -v a="$1" \
-		'$3 == "base=fail" && ($1 == "*" || index("," $1 ",", "," a ",")) { print $2 }')
+		'/[ \t]base=fail/ && ($1 == "*" || index("," $1 ",", "," a ",")) {
+			print $2, match($0, /variant=[^ \t]+/) ? substr($0, RSTART + 8, RLENGTH - 8) : ""
+		}')
 	return 0
 }
 
@@ -99,9 +105,9 @@ for topic; do
 	if [ "${QUICK:-0}" = 1 ]; then
 		column commits last
 	else
-		column commits env TOPIC="$topic" "$TOP/scripts/lanes/commits.sh" "$range"
+		column commits env TOPIC="$topic" BOOTS=last "$TOP/scripts/lanes/commits.sh" "$range"
 	fi
-	builds=$(of_commits 'does not build\|new warnings\|do not compile\|could not build\|result: .*(3)')
+	builds=$(of_commits 'do not build\|does not build\|new warnings\|do not compile\|could not build\|result: .*(3)')
 	boots=$(of_commits 'result: .*(4)\|result: .*(5)')
 	passes=$cell
 	reproduces=-
