@@ -54,6 +54,9 @@ CHECKERS ?=
 AFTER    ?=
 RANGE    ?=
 SETUP    ?= install
+DIRS     ?=
+MATRIX   ?=
+ORIGIN   ?= kvm_vcpu_reset
 V        ?= 0
 
 # Aliases that people type.
@@ -98,7 +101,7 @@ SUFFIX := $(if $(TOPIC),-topic)$(addprefix -,$(filter-out vmx,$(PROFILE)))$(if $
 RUNNER := tools/testing/selftests/kvm/qemu
 
 export BUILD CACHE TREE KERNEL ARCH ON VARIANT PROFILE TESTS NR_CPUS MEMORY TIMEOUT_SCALE
-export ONLY QUICK EXPLAINED SIDES SKIP OTHERS LANES AFTER BOOT_TIMEOUT BUSYBOX QEMU BRANCH TOPIC TRAILERS VERSION SINCE FORCE SETUP V LLVM JOBS SUFFIX RUNNER
+export DIRS MATRIX ORIGIN ONLY QUICK EXPLAINED SIDES SKIP OTHERS LANES AFTER BOOT_TIMEOUT BUSYBOX QEMU BRANCH TOPIC TRAILERS VERSION SINCE FORCE SETUP V LLVM JOBS SUFFIX RUNNER
 export USE_CCACHE := $(CCACHE)
 
 # kbuild takes no path with spaces; only the build directory must be without.
@@ -162,6 +165,10 @@ test-scripts: ## test the scripts here: seconds, no kernel
 	@scripts/test/mutants
 shell: ## a shell in the virtual machine of one ARCH; leave it with "exit" or Ctrl-A X
 	@scripts/check.sh shell
+lanes: ## print the lanes of check-full as jobs for more than one machine, in JSON
+	@scripts/lanes/full.sh list
+merge-results: ## one verdict of what these machines have run, in KTAP, JUnit XML and KCIDB JSON (DIRS=)
+	@scripts/lanes/results.py merge $(DIRS)
 
 ## One lane of check-full
 checkers: ## sparse, checkpatch, coccicheck, kernel-doc, W=1, htmldocs: what is new against the base
@@ -235,7 +242,7 @@ help: ## this text
 	@printf '\nmake itself exits with 0 or 2; %s has the status that README.md lists.\n' '$(BUILD)/status'
 
 help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS SKIP SIDES LANES CHECKERS AFTER RANGE OTHERS ONLY QUICK EXPLAINED ON VARIANT QEMU NR_CPUS MEMORY TIMEOUT_SCALE \
-	BOOT_TIMEOUT KERNEL BUILD CACHE BRANCH TOPIC TRAILERS VERSION SINCE FORCE BUSYBOX SETUP V
+	BOOT_TIMEOUT KERNEL BUILD CACHE BRANCH TOPIC TRAILERS VERSION SINCE FORCE BUSYBOX SETUP DIRS MATRIX ORIGIN V
 help_ARCH          := 'of riscv arm64 x86'
 help_PROFILE       := 'debug, rt, vmx (x86 on kvm_intel in Bochs) or empty'
 help_LLVM          := 'suffix of clang, such as -19; empty: gcc'
@@ -270,9 +277,12 @@ help_SINCE         := 'commit here that the last version was sent from (default:
 help_FORCE         := '1: prefer this side when tree and files both changed'
 help_BUSYBOX       := 'static, for that ARCH; empty: Debian'"'"'s is fetched for make shell'
 help_SETUP         := 'check: install nothing'
+help_DIRS          := 'for make merge-results: copies of build/lanes; empty: build/lanes'
+help_MATRIX        := 'for make merge-results: what make lanes has printed; empty: all lanes of ARCH'
+help_ORIGIN        := 'of results in KCIDB: the name of the submitter'
 help_V             := '1: show commands and their output'
 
-.PHONY: checkers others topics stable commits table mutants lanes-selftest fresh
+.PHONY: lanes merge-results checkers others topics stable commits table mutants lanes-selftest fresh
 .PHONY: all check setup base tree build rerun test-scripts shell refresh apply mbox $(CONFIGS)
 .PHONY: tree-path base-path image-path kselftest-path clean distclean help
 .PHONY: check-full _all _scripts _check _check-full _lane _tree _clean _distclean $(build_goals)

@@ -16,7 +16,8 @@
 #
 # Exit status: 0 as expected, 1 a test failed, 3 build failed, 4 QEMU could not
 # start, 5 the run ended early; the worst of all architectures. It is also
-# written to build/status, since make turns every failure into 2.
+# written to build/status, since make turns every failure into 2. What each test
+# came to is in build/results/verdict.ktap: "ok" is as expected.
 
 . "$(dirname -- "$0")/common.sh"
 
@@ -249,15 +250,19 @@ left_out()
 	say "  make check-full runs them"
 }
 
+# verdict LINE: a result, for verdict.ktap; NOTES is what the runner says of it
+verdict() { verdicts+=("${notes[@]}" "$1 $((++nr_verdicts)) $2"); notes=(); }
+
 run()
 {
-	local arch status worst=0 line number name out variant tests
+	local arch status worst=0 line number name out variant tests notes=() verdicts=() nr_verdicts=0 id
 	local -i passed=0 failed=0 skipped=0
 	local results=${RESULTS:-$BUILD/results}
 	local -a wrong=()
 	local -A pids=()
 
 	mkdir -p "$results"
+	rm -f "$results/verdict.ktap"
 	[ "$TESTS" = all ] || known TESTS "$TESTS"
 	known SKIP "${SKIP:-}"
 	kernel_tree >/dev/null
@@ -306,8 +311,12 @@ run()
 			;;
 		*) worst=5; wrong+=("$arch (status $status)"); failed+=1 ;;
 		esac
+		id=$arch.$variant
+		[ "$status" -le 1 ] || verdict "not ok" "$id # ended early, status $status"
 		[ -e "$out.ktap" ] || continue
 		while read -r line; do
+			[[ $line != "# time "* ]] || notes+=("# time $id.${line#\# time kvm:}")
+			[[ $line != "# kvm:"* ]] || notes+=("$line")
 			[[ $line =~ ^(not\ )?ok\ ([0-9]+)\ (-\ )?(kvm:)?([^ ]+)(.*)$ ]] || continue
 			number=${BASH_REMATCH[1]}
 			name=${BASH_REMATCH[5]}
@@ -315,21 +324,29 @@ run()
 				if [ -n "$number" ]; then
 					passed+=1
 					say "  $name fails on the base, as it must"
+					# As it must: why is in the runner's own file.
+					[[ ${notes[0]:-} == "# time "* ]] && notes=("${notes[0]}") || notes=()
+					verdict ok "$id.$name # fails on the base, as it must"
 				else
 					failed+=1
+					verdict "not ok" "$id.$name # passes on the base: it shows nothing"
 					wrong+=("$arch $name passes on the base: it shows nothing")
 				fi
 			elif [[ ${BASH_REMATCH[6]} == *"# SKIP"* ]]; then
 				skipped+=1
+				verdict ok "$id.$name # SKIP${BASH_REMATCH[6]#*\# SKIP}"
 			elif [ -n "$number" ]; then
 				failed+=1
 				wrong+=("$arch $name")
+				verdict "not ok" "$id.$name${BASH_REMATCH[6]}"
 			else
 				passed+=1
+				verdict ok "$id.$name${BASH_REMATCH[6]}"
 			fi
 		done <"$out.ktap"
 	done
 	trap - INT TERM HUP
+	printf '%s\n' "KTAP version 1" "1..$nr_verdicts" "${verdicts[@]}" >"$results/verdict.ktap"
 	[ "$failed" -eq 0 ] || [ "$worst" -gt 0 ] || worst=1
 	echo "$worst" >"$BUILD/status"
 	say ""

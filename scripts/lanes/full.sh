@@ -6,6 +6,7 @@
 # with "debug-".
 #
 #	full.sh check	only see that LANES names lanes
+#	full.sh list	print these lanes for more than one machine ("make lanes")
 
 . "$(dirname -- "$0")/../common.sh"
 
@@ -20,6 +21,13 @@ summary=$BUILD/check-full.txt
 
 has() { [[ " $ARCH " == *" $1 "* ]]; }
 
+# chosen LANE: does LANES name it, or what it begins with, if that is no lane itself?
+chosen()
+{
+	[ -z "${LANES:-}" ] || [[ " $LANES " == *" $1 "* ||
+		( " $LANES " == *" ${1%%-*} "* && "$names " != *" ${1%%-*} "* ) ]]
+}
+
 # go LANE COMMAND...: run it, unless LANES leaves it out
 go()
 {
@@ -31,12 +39,13 @@ go()
 		return
 	fi
 
-	if [ -n "${LANES:-}" ] && [[ " $LANES " != *" $lane "* && " $LANES " != *" ${lane%%-*} "* ]]; then
+	if ! chosen "$lane"; then
 		skipped=$((skipped + 1))
 		printf '%-18s left out by LANES\n' "$lane" >>"$summary"
 		return
 	fi
 	start=$(date +%s)
+	rm -f "$BUILD/results/verdict.ktap"
 	"$@" >"$BUILD/log/full-$lane.log" 2>&1 </dev/null || status=$?
 	if [ "$status" = 0 ]; then
 		passed=$((passed + 1))
@@ -47,6 +56,10 @@ go()
 		line=$(printf '%-18s FAILED  %5d s  log: %s' "$lane" $(($(date +%s) - start)) "$BUILD/log/full-$lane.log")
 	fi
 	say "$line" | tee -a "$summary"
+	# For "make merge-results".
+	"$TOP/scripts/lanes/results.py" keep "$BUILD/lanes" "$lane" "$status" $(($(date +%s) - start)) \
+		"make check-full LANES=$lane ARCH=\"$ARCH\"" "$BUILD/results/verdict.ktap" "$BUILD/log/full-$lane.log" ||
+		{ failed=$((failed + 1)); say "$lane: its results could not be kept" | tee -a "$summary"; }
 }
 
 # Nor does a lane take them from .config.
@@ -83,16 +96,19 @@ lanes()
 }
 
 case ${1:-} in
-''|check) ;;
-*) die "full.sh knows check, not \"$1\"" "make check-full" ;;
+''|check|list) ;;
+*) die "full.sh knows check and list, not \"$1\"" "make check-full" ;;
 esac
 known_arches "$ARCH"
 # The variants are those of the tree, or before it is made, of the same files here.
 runner=$TREE/$RUNNER
 [ -e "$runner/run.sh" ] || runner=$TOP/$RUNNER
 [ -e "$runner/run.sh" ] || die "$TREE has no $RUNNER" "make tree"
-no_fresh=$("$TOP/scripts/fresh.sh" possible || :)
+no_fresh=
+# Another machine can do what this one can't.
+[ "${1:-}" = list ] || no_fresh=$("$TOP/scripts/fresh.sh" possible || :)
 names=
+wanted=()
 listing=1
 lanes
 for word in ${LANES:-}; do
@@ -100,6 +116,11 @@ for word in ${LANES:-}; do
 		die "LANES=$word is no lane of $ARCH" "one of:$names"
 done
 [ "${1:-}" != check ] || exit 0
+if [ "${1:-}" = list ]; then
+	read -r -a list <<<"$names"
+	for word in "${list[@]}"; do ! chosen "$word" || wanted+=("$word"); done
+	ARCH=$ARCH exec "$TOP/scripts/lanes/results.py" matrix "${wanted[@]}"
+fi
 [ -e "$TREE/$RUNNER/run.sh" ] || die "$TREE has no $RUNNER" "make tree"
 mkdir -p "$BUILD/log"
 listing=0
