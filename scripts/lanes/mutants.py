@@ -4,7 +4,10 @@
 
 A mutant is the kernel without one statement, see mutants/kvm_mutant.h: all of
 them are in one kernel, and a parameter, which can be changed at run time, says
-which one is left out.  mutants.sh makes the work tree and calls this:
+which one is left out.  KINDS are "statements", barriers among them, "conditions",
+i.e. an "if" that asks for the contrary, written "if (...)", and "locks", written
+"lock(...)": all that a function does to one lock is left out at once, if it both
+takes and releases it.  mutants.sh makes the work tree and calls this:
 
   mutants.py list ARCH...     the statements, with their numbers
   mutants.py instrument       put them all into the work tree
@@ -12,7 +15,9 @@ which one is left out.  mutants.sh makes the work tree and calls this:
   mutants.py report ARCH...   what is known; status 1 if a survivor has no
                               explanation or something was not run
 
-What only runs at boot (__init) is left alone, and so are locks and declarations.
+What only runs at boot (__init) is left alone, and so are declarations, guard(), and
+conditions that the compiler has to know (IS_ENABLED()).  VARIANT= is another host to
+try on: what one of them kills is killed, what one lets live is tried on the others.
 
 A mutant is tried with the tests that execute the statement, until one fails:
 "killed".  One that no test fails for is a survivor, which either has no effect
@@ -44,6 +49,12 @@ SKIP = re.compile(r'^(case\b|default\b|else\b|static\b|extern\b|typedef\b|BUILD_
                   r'lockdep_assert|KVM_BUG_ON|WARN_ON|might_sleep|guard\(|'
                   r'(raw_)?(spin|read|write)_(un)?lock|mutex_(un)?lock|(rcu_read|srcu_read)_(un)?lock|'
                   r'(local_irq|preempt)_(save|restore|enable|disable)|(get|put)_cpu\b)')
+LOCK = re.compile(r'^(?P<what>(?:raw_)?(?:spin|read|write)_|mutex_|rcu_read_|local_irq_|preempt_)'
+                  r'(?P<un>unlock|lock|disable|enable|save|restore)(?:_irq\w*|_bh)?\((?P<arg>[^,;]*?)(?:,.*)?\);$')
+# Which of them the compiler decides: what they keep out need not even link.
+CONSTANT = re.compile(r'IS_(ENABLED|BUILTIN|REACHABLE)\(|BUILD_BUG|__builtin_constant|^\s*(WARN_ON|KVM_BUG_ON|unlikely\(WARN)|'
+                      r'^\s*(true|false|[01])\s*$')
+KINDS = ('statements', 'conditions', 'locks')
 DECL = re.compile(r'^((const|volatile|unsigned|signed|struct|union|enum)\s|bool\b|int\b|char\b|'
                   r'short\b|long\b|[us](8|16|32|64)\b|__[us](8|16|32|64)\b|gpa_t\b|gfn_t\b|gva_t\b|hva_t\b|'
                   r'size_t\b|ktime_t\b|cpumask_var_t\b|void\s*\*|DECLARE_|DEFINE_)')
@@ -51,7 +62,8 @@ JUMP = re.compile(r'^(return|goto|break|continue)\b')
 CONTROL = re.compile(r'(if|while|for|switch|do|else|scoped_guard|\w*for_each\w*)\b\s*')
 LABEL = re.compile(r'(case\b[^:;]*:|default\s*:|\w+\s*:(?!:))')
 
-Mutant = namedtuple('Mutant', 'nr path func line start end text key')
+# spans: offsets, of the statement, of the condition, of all that is done to a lock
+Mutant = namedtuple('Mutant', 'nr path func line spans kind text key')
 
 
 def die(message, after=None):
@@ -146,6 +158,30 @@ def statements(clean, start, end):
             control = None
 
 
+def conditions(clean, start, end):
+    """(start, end) of what is within the parentheses of an "if"."""
+    for m in re.finditer(r'\bif\s*(\()', clean[start:end]):
+        s = start + m.start(1)
+        e = matching(clean, s)
+        if not CONSTANT.search(clean[s + 1:e - 1]):
+            yield s + 1, e - 1
+
+
+def locks(clean, start, end):
+    """[(start, end)] of the statements that take and release one lock."""
+    groups = {}
+    for s, e, _ in statements(clean, start, end):
+        m = LOCK.match(' '.join(clean[s:e].split()))
+        if m:
+            what = m.group('what')
+            key = (what, m.group('arg').strip() if what not in ('local_irq_', 'preempt_', 'rcu_read_') else '')
+            groups.setdefault(key, []).append((s, e, m.group('un')))
+    for (what, arg), found in groups.items():
+        takes = [f for f in found if f[2] in ('lock', 'disable', 'save')]
+        if takes and len(takes) < len(found):
+            yield f'{what.rstrip("_")}({arg})', [(s, e) for s, e, _ in found]
+
+
 # ---- what there is to leave out ------------------------------------------------
 
 def git(tree, *args):
@@ -220,29 +256,52 @@ def collect(places, read, added):
                     new = added(path)
             else:
                 continue
+            found = []
             for s, e, conditional in statements(clean, start, end):
                 stmt = ' '.join(text[s:e].split())
                 if SKIP.match(stmt) or DECL.match(stmt) or (JUMP.match(stmt) and not conditional):
                     continue
-                line = text.count('\n', 0, s) + 1
-                last = text.count('\n', 0, e) + 1
+                found.append(('statements', stmt, [(s, e)]))
+            within = [spans[0] for _, _, spans in found]
+            for s, e in conditions(clean, start, end):
+                # Not one that a statement is made of
+                if not any(a <= s < b for a, b in within):
+                    found.append(('conditions', f'if ({" ".join(text[s:e].split())})', [(s, e)]))
+            found += [('locks', f'lock({lock})', spans) for lock, spans in locks(clean, start, end)]
+            for kind, stmt, spans in sorted(found, key=lambda f: f[2][0]):
+                if kind not in kinds():
+                    continue
+                line = text.count('\n', 0, spans[0][0]) + 1
                 if some and not any(re.search(rx, stmt) for rx in some):
                     continue
-                if not everything and not new.intersection(range(line, last + 1)):
+                if not everything and not any(new.intersection(range(text.count('\n', 0, s) + 1,
+                                                                     text.count('\n', 0, e) + 2)) for s, e in spans):
                     continue
                 stmt = ' '.join(re.sub(r'/\*.*?\*/', ' ', stmt).split())
                 seen[name, stmt] += 1
                 times = seen[name, stmt]
                 key = f'{path}:{name}: {stmt}' + (f' #{times}' if times > 1 else '')
-                yield Mutant(0, path, name, line, s, e, stmt, key)
+                yield Mutant(0, path, name, line, spans, kind, stmt, key)
+
+
+def kinds():
+    wanted = (os.environ.get('KINDS') or ' '.join(KINDS)).split()
+    for kind in wanted:
+        if kind not in KINDS:
+            die(f'KINDS={kind} is not one of: {" ".join(KINDS)}')
+    return wanted
 
 
 def instrumented(text, mutants):
     """The text of a file with all of its mutants in it, on the same lines."""
     out, at = [], 0
-    for m in mutants:
-        out.append(text[at:m.start] + f'if (kvm_mutant_runs({m.nr})) ' + text[m.start:m.end] + ' else (void)0;')
-        at = m.end
+    for (s, e), m in sorted((span, m) for m in mutants for span in m.spans):
+        out.append(text[at:s])
+        if m.kind == 'conditions':
+            out.append(f'kvm_mutant_is({m.nr}, !!({text[s:e]}))')
+        else:
+            out.append(f'if (kvm_mutant_runs({m.nr})) ' + text[s:e] + ' else (void)0;')
+        at = e
     # Behind the first comment, on its last line
     text = ''.join(out) + text[at:]
     return re.sub(r'^(//[^\n]*)?', r'#include <linux/kvm_mutant.h> \1', text, count=1)
@@ -332,29 +391,38 @@ class Lane:
     def results_name(self, arch):
         return os.path.join(self.out, arch + '.results')
 
-    def known(self, arch):
-        """What was seen of this kernel, with these tests."""
+    def known(self, arch, anywhere=False):
+        """What was seen of this kernel, with these tests: on this VARIANT, or
+        anywhere.  Who was killed on one of them is dead."""
         kernel, tests = self.kernel_id(arch), self.tests_id(arch)
-        known = {}
+        known, dead = {}, {}
         try:
             lines = open(self.results_name(arch)).read().split('\n')
         except FileNotFoundError:
             return known
         for line in lines:
             f = line.split('\t')
-            if len(f) == 7 and f[:2] == [kernel, tests]:
-                if f[2] == 'passed':
+            if len(f) != 7 or f[0] != kernel or f[1].partition('@')[0] != tests:
+                continue
+            here = f[1] == tests + host()
+            if f[2] == 'passed':
+                if here:
                     self.passed[arch].add((f[3], f[4]))
-                elif f[2] == 'doubtful':
+            elif f[2] == 'doubtful':
+                dead.get(f[3], {}).pop(f[1], None)
+                if here or anywhere:
                     known.pop(f[3], None)
-                else:
-                    known[f[3]] = f[2:]
+            elif f[2] == 'killed':
+                dead.setdefault(f[3], {})[f[1]] = f[2:]
+            elif here or anywhere:
+                known[f[3]] = f[2:]
+        known.update({key: list(where.values())[0] for key, where in dead.items() if where})
         return known
 
     def remember(self, arch, verdict, m, test, ms, why):
         os.makedirs(self.out, exist_ok=True)
         with open(self.results_name(arch), 'a') as f:
-            f.write('\t'.join((self.kernel_id(arch), self.tests_id(arch), verdict, m.key, test, str(ms),
+            f.write('\t'.join((self.kernel_id(arch), self.tests_id(arch) + host(), verdict, m.key, test, str(ms),
                                why.replace('\t', ' '))) + '\n')
 
     # ---- running ---------------------------------------------------------------
@@ -587,7 +655,7 @@ class Lane:
 
     def report(self, arch):
         explained = explanations()
-        known = self.known(arch)
+        known = self.known(arch, anywhere=True)
         count, bad = Counter(), 0
         for m in self.of(arch):
             verdict = known.get(m.key, ['not run'])[0]
@@ -605,6 +673,11 @@ class Lane:
               f'{count["explained"]} explained, {count["unexplained"]} survived and not explained' +
               (f', {count["not run"]} not run' if count['not run'] else ''), flush=True)
         return bad
+
+
+def host():
+    """What another VARIANT than the default adds to the name of the tests."""
+    return f'@{os.environ["VARIANT"]}' if os.environ.get('VARIANT') else ''
 
 
 def explanations():
@@ -641,7 +714,7 @@ def main():
     lane = Lane()
     if args.what == 'instrument':
         lane.instrument()
-        print(f'{len(lane.mutants)} statements in {len({m.path for m in lane.mutants})} files')
+        print(f'{len(lane.mutants)} mutants in {len({m.path for m in lane.mutants})} files')
         return 0
     if os.environ.get('ONLY') and not any(lane.of(arch) for arch in args.arch):
         die(f'ONLY={os.environ["ONLY"]} matches no statement of {" ".join(args.arch)}', 'scripts/lanes/mutants.sh list')
@@ -655,6 +728,14 @@ def main():
             lane.run(arch)
         else:
             bad += lane.report(arch)
+    # Of what an explanation is for, all must be looked at.
+    if args.what == 'report' and set(args.arch) == set(ARCHES) and set(kinds()) == set(KINDS) and \
+       not os.environ.get('ONLY'):
+        keys = [f'{arch} {m.key}' for arch in ARCHES for m in lane.of(arch)]
+        for rx, reason in explanations():
+            if not any(re.search(rx, key) for key in keys):
+                print(f'explained, and there is no such statement: {rx}: {reason}')
+                bad += 1
     return 1 if bad else 0
 
 
