@@ -56,6 +56,8 @@ RANGE    ?=
 SETUP    ?= install
 DIRS     ?=
 MATRIX   ?=
+VARIANTS ?=
+KINDS    ?=
 ORIGIN   ?= kvm_vcpu_reset
 V        ?= 0
 
@@ -101,7 +103,7 @@ SUFFIX := $(if $(TOPIC),-topic)$(addprefix -,$(filter-out vmx,$(PROFILE)))$(if $
 RUNNER := tools/testing/selftests/kvm/qemu
 
 export BUILD CACHE TREE KERNEL ARCH ON VARIANT PROFILE TESTS NR_CPUS MEMORY TIMEOUT_SCALE
-export DIRS MATRIX ORIGIN ONLY QUICK EXPLAINED SIDES SKIP OTHERS LANES AFTER BOOT_TIMEOUT BUSYBOX QEMU BRANCH TOPIC TRAILERS VERSION SINCE FORCE SETUP V LLVM JOBS SUFFIX RUNNER
+export VARIANTS KINDS DIRS MATRIX ORIGIN ONLY QUICK EXPLAINED SIDES SKIP OTHERS LANES AFTER BOOT_TIMEOUT BUSYBOX QEMU BRANCH TOPIC TRAILERS VERSION SINCE FORCE SETUP V LLVM JOBS SUFFIX RUNNER
 export USE_CCACHE := $(CCACHE)
 
 # kbuild takes no path with spaces; only the build directory must be without.
@@ -183,8 +185,10 @@ commits: ## build, boot and test every commit of the series by itself
 	@$(no_spaces)scripts/locked.sh scripts/lanes/commits.sh $(RANGE)
 table: ## every KVM selftest on the base and on the series, side by side
 	@$(no_spaces)scripts/locked.sh scripts/lanes/table.sh
-mutants: ## leave out each statement of the reset path: a test has to fail (ONLY=regex)
+mutants: ## break each statement, condition and lock of the reset path: a test has to fail (ONLY=regex)
 	@$(no_spaces)scripts/locked.sh scripts/lanes/mutants.sh
+coverage: ## which lines of the series no test reaches, and why (VARIANTS= names some hosts)
+	@$(no_spaces)scripts/locked.sh scripts/lanes/coverage.sh
 lanes-selftest: ## deliberate violations that the lanes must catch
 	@$(no_spaces)scripts/locked.sh scripts/lanes/selftest.sh
 fresh: ## make, make check and make check ON=base in a bare Debian 12, as root
@@ -224,7 +228,7 @@ clean: ## remove what was built; the tree and results stay
 	+@scripts/locked.sh $(MAKE) _clean
 _clean:
 	@scripts/fresh.sh clean
-	@rm -rf '$(BUILD)'/{riscv,arm64,x86}* '$(BUILD)'/{linux,base,topic,needs}/out-* '$(BUILD)'/{commits,mutants,stable}{,-riscv,-arm64,-x86} \
+	@rm -rf '$(BUILD)'/{riscv,arm64,x86}* '$(BUILD)'/{linux,base,topic,needs}/out-* '$(BUILD)'/{commits,mutants,coverage,stable}{,-riscv,-arm64,-x86} \
 		'$(BUILD)'/violations{,-debug,-rt,-vmx,-fresh} '$(BUILD)'/htmldocs-{base,series} \
 		'$(BUILD)'/{others,checkers,bench,bench-tree,log,kconfig,mbox}
 	@[ ! -e '$(TREE)/.git' ] || git -C '$(TREE)' worktree prune
@@ -242,7 +246,7 @@ help: ## this text
 	@printf '\nmake itself exits with 0 or 2; %s has the status that README.md lists.\n' '$(BUILD)/status'
 
 help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS SKIP SIDES LANES CHECKERS AFTER RANGE OTHERS ONLY QUICK EXPLAINED ON VARIANT QEMU NR_CPUS MEMORY TIMEOUT_SCALE \
-	BOOT_TIMEOUT KERNEL BUILD CACHE BRANCH TOPIC TRAILERS VERSION SINCE FORCE BUSYBOX SETUP DIRS MATRIX ORIGIN V
+	BOOT_TIMEOUT KERNEL BUILD CACHE BRANCH TOPIC TRAILERS VERSION SINCE FORCE BUSYBOX SETUP DIRS MATRIX ORIGIN VARIANTS KINDS V
 help_ARCH          := 'of riscv arm64 x86'
 help_PROFILE       := 'debug, rt, vmx (x86 on kvm_intel in Bochs) or empty'
 help_LLVM          := 'suffix of clang, such as -19; empty: gcc'
@@ -280,9 +284,11 @@ help_SETUP         := 'check: install nothing'
 help_DIRS          := 'for make merge-results: copies of build/lanes; empty: build/lanes'
 help_MATRIX        := 'for make merge-results: what make lanes has printed; empty: all lanes of ARCH'
 help_ORIGIN        := 'of results in KCIDB: the name of the submitter'
+help_VARIANTS      := 'for make coverage, such as "aia vmx"; empty: all of ARCH'
+help_KINDS         := 'of mutants: statements conditions locks; empty: all'
 help_V             := '1: show commands and their output'
 
-.PHONY: lanes merge-results checkers others topics stable commits table mutants lanes-selftest fresh
+.PHONY: lanes merge-results coverage checkers others topics stable commits table mutants lanes-selftest fresh
 .PHONY: all check setup base tree build rerun test-scripts shell refresh apply mbox $(CONFIGS)
 .PHONY: tree-path base-path image-path kselftest-path clean distclean help
 .PHONY: check-full _all _scripts _check _check-full _lane _tree _clean _distclean $(build_goals)

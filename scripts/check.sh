@@ -244,7 +244,7 @@ left_out()
 	for arch in riscv arm64 x86; do
 		[[ " $ARCH " == *" $arch "* ]] || out+=("$arch")
 	done
-	out+=("the table of base and series" "single commits" "mutants" "checkers" "other architectures" "the lanes' own tests" "a bare system")
+	out+=("the table of base and series" "single commits" "mutants" "coverage" "checkers" "other architectures" "the lanes' own tests" "a bare system")
 	printf 'left out:'
 	printf ' %s;' "${out[@]}" | sed 's/;$/\n/'
 	say "  make check-full runs them"

@@ -91,6 +91,7 @@ lanes()
 	go commits "$TOP/scripts/lanes/commits.sh"
 	go table "$TOP/scripts/lanes/table.sh"
 	go mutants "$TOP/scripts/lanes/mutants.sh"
+	go coverage "$TOP/scripts/lanes/coverage.sh"
 	has riscv && go selftest "$TOP/scripts/lanes/selftest.sh"
 	[ -n "$no_fresh" ] || go fresh "$TOP/scripts/fresh.sh"
 }
@@ -135,7 +136,7 @@ for word in riscv arm64 x86; do
 done
 has riscv || left+="; the lanes' own tests, which need riscv"
 [ -z "$no_fresh" ] || left+="; make fresh: $no_fresh"
-for word in LANES TESTS SKIP SIDES RANGE CHECKERS AFTER QUICK; do
+for word in LANES TESTS SKIP SIDES RANGE CHECKERS AFTER QUICK KINDS VARIANTS; do
 	[ -z "${!word:-}" ] || left+="; what $word=\"${!word}\" leaves out"
 done
 say "left out: $left"

@@ -36,7 +36,7 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
 ARCHES = ('riscv', 'arm64', 'x86')
 # What makes a lane do less than all it can.
-PART = ('TESTS', 'SKIP', 'SIDES', 'RANGE', 'CHECKERS', 'AFTER', 'QUICK', 'ONLY', 'VERSIONS')
+PART = ('TESTS', 'SKIP', 'SIDES', 'RANGE', 'CHECKERS', 'AFTER', 'QUICK', 'ONLY', 'VERSIONS', 'KINDS', 'VARIANTS')
 
 
 def die(cause, step):
