@@ -24,7 +24,8 @@ A mutant is tried with the tests that execute the statement, until one fails:
 that a test can see, and then mutants/explained says why, or shows that a test
 is missing.  What is explained is only tried again with EXPLAINED=1.
 
-mutants/ARCH.spec has "tests NAME...", "cmdline WORD...", "cpus N", "until TEST CASE", i.e.
+mutants/ARCH.spec has "tests NAME...", "variant NAME TEST...", i.e. another VARIANT to
+try what is not killed, with these tests, "cmdline WORD...", "cpus N", "until TEST CASE", i.e.
 what is behind that case of the test takes long, and is only tried on survivors
 that are not explained, and lines FILE:FUNCTION.
 FILE:* is for all functions of a file, FILE:@added and FILE:FUNCTION@added for
@@ -203,7 +204,7 @@ def added_lines(tree, base, head, path):
 
 class Spec:
     def __init__(self, arch):
-        self.tests, self.cmdline, self.places, self.until = [], [], [], {}
+        self.tests, self.cmdline, self.places, self.until, self.variants = [], [], [], {}, {}
         self.cpus = os.environ.get('NR_CPUS') or '4'
         name = os.path.join(DATA, arch + '.spec')
         try:
@@ -216,6 +217,8 @@ class Spec:
                 continue
             if word[0] == 'tests':
                 self.tests += word[1:]
+            elif word[0] == 'variant' and len(word) > 2:
+                self.variants[word[1]] = word[2:]
             elif word[0] == 'cmdline':
                 self.cmdline += word[1:]
             elif word[0] == 'cpus' and len(word) == 2:
@@ -226,6 +229,7 @@ class Spec:
                 self.places.append(word[0])
             else:
                 die(f'{name} has a line that is neither tests, cmdline nor FILE:FUNCTION: {line}')
+        self.tests = self.variants.get(os.environ.get('VARIANT'), self.tests)
 
 
 def collect(places, read, added):
@@ -698,7 +702,7 @@ def explanations():
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument('what', choices=('list', 'instrument', 'run', 'report'))
+    ap.add_argument('what', choices=('list', 'instrument', 'run', 'report', 'variants'))
     ap.add_argument('arch', nargs='*')
     args = ap.parse_args()
     for arch in args.arch:
@@ -726,6 +730,8 @@ def main():
                 print(f'{m.nr:4d} {known.get(m.key, ["-"])[0]:9s} {m.path}:{m.line} {m.func}: {m.text}')
         elif args.what == 'run':
             lane.run(arch)
+        elif args.what == 'variants':
+            print(*lane.specs[arch].variants)
         else:
             bad += lane.report(arch)
     # Of what an explanation is for, all must be looked at.

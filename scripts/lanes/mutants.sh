@@ -73,6 +73,11 @@ for arch in $ARCH; do
 	runner "$arch" "${args[@]}" build >"$OUT/build-$arch.log" 2>&1 ||
 		DIE_STATUS=3 die "the kernel with all mutants does not build for $arch" "see $OUT/build-$arch.log"
 	mutants run "$arch"
+	# What that has let live, on the other hosts that may tell
+	[ -z "${VARIANT:-}" ] || continue
+	for variant in $(mutants variants "$arch"); do
+		VARIANT=$variant mutants run "$arch"
+	done
 done
 wrong=0
 # shellcheck disable=SC2086 # words
