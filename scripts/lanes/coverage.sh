@@ -75,34 +75,37 @@ if [ ! -e "$WORK/.git" ]; then
 fi
 [ "$(git -C "$WORK" rev-parse HEAD)" = "$head" ] || git -C "$WORK" checkout -q --force "$head"
 
-# add FILE LINE...: at its end, once
-add()
+# edit FILE SED-EXPRESSION...: what there is to it, written only if it is not yet there
+edit()
 {
-	local file=$WORK/$1 text
+	local file=$1 old text
 	shift
 
-	text=$(git -C "$WORK" show "HEAD:${file#"$WORK"/}"; printf '%s\n' "$@")
-	[ "$text" = "$(cat "$file")" ] || printf '%s\n' "$text" >"$file"
+	old=$(git -C "$WORK" show "HEAD:$file")
+	text=$(sed "$@" <<<"$old")
+	[ "$text" != "$old" ] || die "$file is not what it was" "adapt scripts/lanes/coverage.sh to it"
+	[ "$text" = "$(cat "$WORK/$file")" ] || printf '%s\n' "$text" >"$WORK/$file"
 }
-for arch in riscv arm64 x86; do add "arch/$arch/kvm/Makefile" "GCOV_PROFILE := y"; done
-add arch/x86/kernel/fpu/Makefile "GCOV_PROFILE_core.o := y"
-# Modules have constructors too, of which there are none. Without this line in a header
-# that everything includes, ccache has all but KVM from the kernel without gcov.
-file=include/linux/module.h
-text=$(git -C "$WORK" show "HEAD:$file" | sed 's/^#ifdef CONFIG_CONSTRUCTORS$/#if 0/')
-[ "$text" = "$(cat "$WORK/$file")" ] || printf '%s\n' "$text" >"$WORK/$file"
-tests=tools/testing/selftests/kvm
-cmp -s "$DATA/z_gcov.c" "$WORK/$tests/z_gcov.c" || cp "$DATA/z_gcov.c" "$WORK/$tests/z_gcov.c"
+# What CONFIG_GCOV_KERNEL does, for KVM alone and without the option: with it, there is
+# nothing that ccache could take from the kernel without gcov.
+for arch in riscv arm64 x86; do
+	# shellcheck disable=SC2016 # make expands it
+	edit "arch/$arch/kvm/Makefile" -e '$a ccflags-y += $(CFLAGS_GCOV)'
+done
+# shellcheck disable=SC2016
+edit arch/x86/kernel/fpu/Makefile -e '$a CFLAGS_core.o += $(CFLAGS_GCOV)'
+edit kernel/Makefile -e 's/^obj-$(CONFIG_GCOV_KERNEL) += gcov/obj-y += gcov/'
+edit include/asm-generic/vmlinux.lds.h -e 's/^\(# *\)ifdef CONFIG_CONSTRUCTORS$/\1if 1/' \
+	-e 's/^#if defined(CONFIG_GCOV_KERNEL) /#if 1 /'
+edit init/main.c -e 's/^#if defined(CONFIG_CONSTRUCTORS) /#if 1 /'
 # The last of the list, in Bochs of the alphabet.
-text=$(git -C "$WORK" show "HEAD:$tests/Makefile.kvm" |
-	sed 's/^TEST_GEN_PROGS += \$(TEST_GEN_PROGS_\$(ARCH))$/& z_gcov/')
-grep -q ' z_gcov$' <<<"$text" || die "$tests/Makefile.kvm has no TEST_GEN_PROGS += of an architecture" \
-	"adapt scripts/lanes/coverage.sh to it"
-[ "$text" = "$(cat "$WORK/$tests/Makefile.kvm")" ] || printf '%s\n' "$text" >"$WORK/$tests/Makefile.kvm"
+tests=tools/testing/selftests/kvm
+edit $tests/Makefile.kvm -e 's/^TEST_GEN_PROGS += $(TEST_GEN_PROGS_$(ARCH))$/& z_gcov/'
+cmp -s "$DATA/z_gcov.c" "$WORK/$tests/z_gcov.c" || cp "$DATA/z_gcov.c" "$WORK/$tests/z_gcov.c"
 
 start=$(date +%s)
 wrong=0
-export KCONFIG_FRAGMENT=$DATA/gcov.config SUFFIX=-coverage RESULTS=$COVERAGE_OUT/results
+export SUFFIX=-coverage RESULTS=$COVERAGE_OUT/results
 for arch in $ARCH; do
 	list=$(variants "$arch")
 	[ -n "$list" ] || continue
