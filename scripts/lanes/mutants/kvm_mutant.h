@@ -11,6 +11,7 @@
 #include <linux/types.h>
 
 /* What is left out may be what sets a variable, or what returns a value. */
+#pragma GCC diagnostic ignored "-Wdangling-else"
 #pragma GCC diagnostic ignored "-Wreturn-type"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wunused-label"
