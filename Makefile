@@ -103,7 +103,7 @@ SUFFIX := $(if $(TOPIC),-topic)$(addprefix -,$(filter-out vmx,$(PROFILE)))$(if $
 RUNNER := tools/testing/selftests/kvm/qemu
 
 export BUILD CACHE TREE KERNEL ARCH ON VARIANT PROFILE TESTS NR_CPUS MEMORY TIMEOUT_SCALE
-export VARIANTS KINDS DIRS MATRIX ORIGIN ONLY QUICK EXPLAINED SIDES SKIP OTHERS LANES AFTER BOOT_TIMEOUT BUSYBOX QEMU BRANCH TOPIC TRAILERS VERSION SINCE FORCE SETUP V LLVM JOBS SUFFIX RUNNER
+export N SEED VARIANTS KINDS DIRS MATRIX ORIGIN ONLY QUICK EXPLAINED SIDES SKIP OTHERS LANES AFTER BOOT_TIMEOUT BUSYBOX QEMU BRANCH TOPIC TRAILERS VERSION SINCE FORCE SETUP V LLVM JOBS SUFFIX RUNNER
 export USE_CCACHE := $(CCACHE)
 
 # kbuild takes no path with spaces; only the build directory must be without.
@@ -189,6 +189,8 @@ mutants: ## break each statement, condition and lock of the reset path: a test h
 	@$(no_spaces)scripts/locked.sh scripts/lanes/mutants.sh
 coverage: ## which lines of the series no test reaches, and why (VARIANTS= names some hosts)
 	@$(no_spaces)scripts/locked.sh scripts/lanes/coverage.sh
+stress: ## a million resets of everything at the same time on each ARCH (N=, SEED=)
+	@$(no_spaces)scripts/locked.sh scripts/lanes/stress.sh
 lanes-selftest: ## deliberate violations that the lanes must catch
 	@$(no_spaces)scripts/locked.sh scripts/lanes/selftest.sh
 fresh: ## make, make check and make check ON=base in a bare Debian 12, as root
@@ -246,7 +248,7 @@ help: ## this text
 	@printf '\nmake itself exits with 0 or 2; %s has the status that README.md lists.\n' '$(BUILD)/status'
 
 help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS SKIP SIDES LANES CHECKERS AFTER RANGE OTHERS ONLY QUICK EXPLAINED ON VARIANT QEMU NR_CPUS MEMORY TIMEOUT_SCALE \
-	BOOT_TIMEOUT KERNEL BUILD CACHE BRANCH TOPIC TRAILERS VERSION SINCE FORCE BUSYBOX SETUP DIRS MATRIX ORIGIN VARIANTS KINDS V
+	BOOT_TIMEOUT KERNEL BUILD CACHE BRANCH TOPIC TRAILERS VERSION SINCE FORCE BUSYBOX SETUP DIRS MATRIX ORIGIN VARIANTS KINDS V N SEED
 help_ARCH          := 'of riscv arm64 x86'
 help_PROFILE       := 'debug, rt, vmx (x86 on kvm_intel in Bochs) or empty'
 help_LLVM          := 'suffix of clang, such as -19; empty: gcc'
@@ -286,9 +288,11 @@ help_MATRIX        := 'for make merge-results: what make lanes has printed; empt
 help_ORIGIN        := 'of results in KCIDB: the name of the submitter'
 help_VARIANTS      := 'for make coverage, such as "aia vmx"; empty: all of ARCH'
 help_KINDS         := 'of mutants: statements conditions locks; empty: all'
+help_N             := 'resets of make stress; empty: 1000000'
+help_SEED          := 'that make stress begins with; empty: the time'
 help_V             := '1: show commands and their output'
 
-.PHONY: lanes merge-results coverage checkers others topics stable commits table mutants lanes-selftest fresh
+.PHONY: lanes merge-results coverage checkers others topics stable commits table mutants stress lanes-selftest fresh
 .PHONY: all check setup base tree build rerun test-scripts shell refresh apply mbox $(CONFIGS)
 .PHONY: tree-path base-path image-path kselftest-path clean distclean help
 .PHONY: check-full _all _scripts _check _check-full _lane _tree _clean _distclean $(build_goals)

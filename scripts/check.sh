@@ -81,6 +81,9 @@ boot()
 	local -a patterns skips
 
 	skip=$(chosen "$1" "${SKIP:-}")
+	# Races last longer where the kernel checks itself: look for more of them.
+	[ "$(profile)" != debug ] ||
+		export KSELFTEST_VCPU_RESET_STORM_ARGS="${KSELFTEST_VCPU_RESET_STORM_ARGS:--n 10000}"
 	if [ "${PROFILE:-}" != vmx ]; then
 		runner "$1" rerun "TESTS=$2" "SKIP=$skip" ${TIMEOUT_SCALE:+"TIMEOUT_SCALE=$TIMEOUT_SCALE"}
 		return
