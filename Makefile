@@ -53,6 +53,12 @@ LANES    ?=
 CHECKERS ?=
 AFTER    ?=
 RANGE    ?=
+SHORT    ?= 0
+ROWS     ?=
+COUNT    ?=
+SEED     ?= 1
+VMM_QEMU_DIR ?=
+GUEST_KERNEL ?=
 SETUP    ?= install
 DIRS     ?=
 MATRIX   ?=
@@ -103,7 +109,9 @@ SUFFIX := $(if $(TOPIC),-topic)$(addprefix -,$(filter-out vmx,$(PROFILE)))$(if $
 RUNNER := tools/testing/selftests/kvm/qemu
 
 export BUILD CACHE TREE KERNEL ARCH ON VARIANT PROFILE TESTS NR_CPUS MEMORY TIMEOUT_SCALE
-export N SEED VARIANTS KINDS DIRS MATRIX ORIGIN ONLY QUICK EXPLAINED SIDES SKIP OTHERS LANES AFTER BOOT_TIMEOUT BUSYBOX QEMU BRANCH TOPIC TRAILERS VERSION SINCE FORCE SETUP V LLVM JOBS SUFFIX RUNNER
+export N SEED VARIANTS KINDS DIRS MATRIX ORIGIN ONLY QUICK EXPLAINED SIDES SKIP OTHERS LANES AFTER BOOT_TIMEOUT
+export BUSYBOX QEMU BRANCH TOPIC TRAILERS VERSION SINCE FORCE SETUP V LLVM JOBS SUFFIX RUNNER SHORT ROWS COUNT
+export VMM_QEMU_DIR GUEST_KERNEL
 export USE_CCACHE := $(CCACHE)
 
 # kbuild takes no path with spaces; only the build directory must be without.
@@ -185,6 +193,8 @@ commits: ## build, boot and test every commit of the series by itself
 	@$(no_spaces)scripts/locked.sh scripts/lanes/commits.sh $(RANGE)
 table: ## every KVM selftest on the base and on the series, side by side
 	@$(no_spaces)scripts/locked.sh scripts/lanes/table.sh
+check-qemu: ## an unmodified QEMU with KVM and its guests, base against series (SHORT=1: a few rows, series)
+	@$(no_spaces)scripts/locked.sh scripts/lanes/qemu.sh $(if $(filter 1,$(SHORT)),short)
 mutants: ## break each statement, condition and lock of the reset path: a test has to fail (ONLY=regex)
 	@$(no_spaces)scripts/locked.sh scripts/lanes/mutants.sh
 coverage: ## which lines of the series no test reaches, and why (VARIANTS= names some hosts)
@@ -247,8 +257,10 @@ help: ## this text
 	@printf '  %-14s %-24s %s\n' $(foreach v,$(help_vars),'$(v)' '$($(v))' $(help_$(v)))
 	@printf '\nmake itself exits with 0 or 2; %s has the status that README.md lists.\n' '$(BUILD)/status'
 
-help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS SKIP SIDES LANES CHECKERS AFTER RANGE OTHERS ONLY QUICK EXPLAINED ON VARIANT QEMU NR_CPUS MEMORY TIMEOUT_SCALE \
-	BOOT_TIMEOUT KERNEL BUILD CACHE BRANCH TOPIC TRAILERS VERSION SINCE FORCE BUSYBOX SETUP DIRS MATRIX ORIGIN VARIANTS KINDS V N SEED
+help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS SKIP SIDES LANES CHECKERS AFTER RANGE OTHERS ONLY QUICK \
+	EXPLAINED ON VARIANT QEMU NR_CPUS MEMORY TIMEOUT_SCALE BOOT_TIMEOUT KERNEL BUILD CACHE BRANCH TOPIC TRAILERS \
+	VERSION SINCE FORCE BUSYBOX SETUP DIRS MATRIX ORIGIN VARIANTS KINDS N SEED SHORT ROWS COUNT VMM_QEMU_DIR \
+	GUEST_KERNEL V
 help_ARCH          := 'of riscv arm64 x86'
 help_PROFILE       := 'debug, rt, vmx (x86 on kvm_intel in Bochs) or empty'
 help_LLVM          := 'suffix of clang, such as -19; empty: gcc'
@@ -261,10 +273,16 @@ help_CHECKERS      := 'of: checkpatch maintainers kerneldoc w1 sparse coccicheck
 help_AFTER         := 'commit of the tree: make checkers looks at what later ones touch; empty: all'
 help_RANGE         := 'commits for make commits; empty: all'
 help_OTHERS        := 'where make commits compiles KVM, in addition to ARCH; empty: nowhere'
-help_SIDES         := 'of base series, for make table: series keeps the results of the base; empty: both'
+help_SIDES         := 'of base series, for make table and check-qemu: series keeps the results of the base; empty: both'
 help_ONLY          := 'regex on ARCH FILE:FUNCTION: STATEMENT for make mutants; empty: all'
 help_QUICK         := '1: make mutants leaves out what takes long, make topics all but the last commit of each topic'
 help_EXPLAINED     := '1: make mutants also tries what has an explanation'
+help_SHORT         := '1: make check-qemu does a few rows on ON, with the kernel under test as the guest too'
+help_ROWS          := 'patterns of rows of make check-qemu, such as "reset_* boot_2"; empty: all'
+help_COUNT         := 'how often a row of make check-qemu does what it does, at most'
+help_SEED          := 'of its random moments'
+help_VMM_QEMU_DIR  := 'unpacked root with usr/bin/qemu-system-* to run there; empty: Debian'"'"'s QEMU'
+help_GUEST_KERNEL  := 'image of its guest; empty: the base with scripts/lanes/qemu/guest.config'
 help_ON            := 'series, or base: the same tests on the unmodified kernel'
 help_VARIANT       := 'arm64: vhe nvhe nested; riscv: aia emulated noaia; x86: default shadow; empty: the first'
 help_QEMU          := 'its binary; empty: qemu-system-* of that ARCH'
@@ -292,7 +310,7 @@ help_N             := 'resets of make stress; empty: 1000000'
 help_SEED          := 'that make stress begins with; empty: the time'
 help_V             := '1: show commands and their output'
 
-.PHONY: lanes merge-results coverage checkers others topics stable commits table mutants stress lanes-selftest fresh
+.PHONY: lanes merge-results coverage checkers others topics stable commits table mutants stress lanes-selftest fresh check-qemu
 .PHONY: all check setup base tree build rerun test-scripts shell refresh apply mbox $(CONFIGS)
 .PHONY: tree-path base-path image-path kselftest-path clean distclean help
 .PHONY: check-full _all _scripts _check _check-full _lane _tree _clean _distclean $(build_goals)

@@ -90,6 +90,7 @@ lanes()
 	go stable "$TOP/scripts/lanes/stable.sh"
 	go commits "$TOP/scripts/lanes/commits.sh"
 	go table "$TOP/scripts/lanes/table.sh"
+	go qemu "$TOP/scripts/lanes/qemu.sh"
 	go mutants "$TOP/scripts/lanes/mutants.sh"
 	go coverage "$TOP/scripts/lanes/coverage.sh"
 	has riscv && go selftest "$TOP/scripts/lanes/selftest.sh"

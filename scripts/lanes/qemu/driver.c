@@ -1,0 +1,712 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * One row of "make check-qemu", in the virtual machine whose KVM is under test:
+ * starts QEMU, does to the guest what the row is about, and judges by what
+ * guest.c says on the console, whether it goes on saying it, and by QEMU's own
+ * words. Exits with 0 passed, 1 failed, 4 skipped.
+ *
+ *	driver row=reset cpus=2 count=20 seed=1 limit=120
+ *
+ * /qemu/args, or what args= names, has the program and its arguments, one to a
+ * line, and the guest's command line as append=.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include "pattern.h"
+
+#define CONSOLE		"/tmp/console"
+#define STATE		"/tmp/state"
+#define ERRORS		"/tmp/qemu.log"
+#define ITEM		"/tmp/pattern"
+
+static const char *row = "boot", *guest_row, *args_file = "/qemu/args";
+static int cpus = 2, count = 1, limit = 120;
+static uint64_t seed = 1;
+
+static pid_t qemu;
+static int to_qemu = -1, from_qemu = -1, console = -1;
+static int ended_with;			/* wait status, once QEMU has ended */
+
+/* What was seen on the console, in all lives of the guest. */
+static int nr_ok, nr_up, nr_kexeced, nr_suspends, nr_resumed, nr_bad;
+static bool booting, was_kexeced;
+static int last_line = -1;
+static long loads;
+static char cannot[200];
+
+/* And on QMP. */
+static int nr_resets, nr_suspend_events, nr_panics;
+static char answer[65536];
+static bool answered, refused;
+
+static double started;
+
+static double now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec + ts.tv_nsec / 1e9;
+}
+
+static void __attribute__((format(printf, 1, 2))) say(const char *fmt, ...)
+{
+	va_list ap;
+
+	printf("%8.3f ", now() - started);
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	putchar('\n');
+	fflush(stdout);
+}
+
+/* A moment in seconds, below @most. */
+static double moment(double most)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return most * ((seed >> 11) / (double)(1ULL << 53));
+}
+
+static char bad_lines[5][200];
+
+static void bad(const char *what, const char *line)
+{
+	if (nr_bad < 5)
+		snprintf(bad_lines[nr_bad], sizeof(bad_lines[0]), "%s: %.150s", what, line);
+	nr_bad++;
+	if (nr_bad <= 50)
+		say("BAD %s: %s", what, line);
+}
+
+/* ---- the guest's console ------------------------------------------------- */
+
+static void one_line(char *line)
+{
+	char want[PATTERN_LINE];
+	char *text;
+	int n;
+
+	line[strcspn(line, "\r")] = '\0';
+	/* A kernel message has its time in front. */
+	if (!strncmp(line, "guest: up ", 10)) {
+		nr_up++;
+		booting = false;
+		last_line = -1;
+		was_kexeced = strstr(line, "kexeced=1");
+	} else if (!strncmp(line, "s ", 2)) {
+		n = atoi(line + 2);
+		pattern_text(want, n);
+		want[strcspn(want, "\n")] = '\0';
+		/* What was sent when the guest was reset has no end. */
+		if (booting)
+			return;
+		if (strcmp(line, want) || (last_line >= 0 && n != last_line + 1))
+			bad("serial port", line);
+		last_line = n;
+	} else if (!strncmp(line, "guest: ", 7)) {
+		text = line + 7;
+		strtol(text, &text, 10);
+		if (!strncmp(text, " ok ", 4)) {
+			nr_ok++;
+			nr_kexeced += was_kexeced;
+			if (nr_ok <= 3)
+				say("%s", line);
+		} else if (!strncmp(text, " BAD ", 5)) {
+			bad("guest", line);
+		} else if (sscanf(line, "guest: loads %ld", &loads) != 1) {
+			nr_suspends += !strcmp(line, "guest: suspend");
+			nr_resumed += !strcmp(line, "guest: resumed");
+			if (!strncmp(line, "guest: cannot ", 14))
+				snprintf(cannot, sizeof(cannot), "%s", line + 7);
+		}
+	} else if (is_bad_line(line)) {
+		bad("log", line);
+	}
+}
+
+static void read_console(void)
+{
+	static char buf[65536];
+	static size_t len;
+	char *line, *end;
+	ssize_t n;
+
+	if (console < 0) {
+		console = open(CONSOLE, O_RDONLY | O_CLOEXEC);
+		len = 0;
+		if (console < 0)
+			return;
+	}
+	while ((n = read(console, buf + len, sizeof(buf) - 1 - len)) > 0) {
+		len += n;
+		for (line = buf; (end = memchr(line, '\n', buf + len - line)); line = end + 1) {
+			*end = '\0';
+			one_line(line);
+		}
+		len -= line - buf;
+		memmove(buf, line, len);
+		if (len == sizeof(buf) - 1)
+			len = 0;
+	}
+}
+
+/* ---- QEMU ---------------------------------------------------------------- */
+
+static void one_message(const char *line)
+{
+	if (strstr(line, "\"event\"")) {
+		nr_resets += !!strstr(line, "\"RESET\"");
+		nr_suspend_events += !!strstr(line, "\"SUSPEND\"");
+		if (strstr(line, "GUEST_PANICKED") || strstr(line, "internal-error")) {
+			nr_panics++;
+			bad("QEMU", line);
+		}
+		return;
+	}
+	if (strstr(line, "\"QMP\""))
+		return;
+	snprintf(answer, sizeof(answer), "%s", line);
+	refused = !strncmp(line, "{\"error\"", 8) || strstr(line, "\"error\": {\"class\"");
+	answered = true;
+}
+
+static bool alive(void)
+{
+	if (qemu > 0 && waitpid(qemu, &ended_with, WNOHANG) == qemu)
+		qemu = 0;
+	return qemu > 0;
+}
+
+/* Let time pass: read what there is, for @ms at most. */
+static void look(int ms)
+{
+	static char buf[65536];
+	static size_t len;
+	struct pollfd pfd = { .fd = from_qemu, .events = POLLIN };
+	char *line, *end;
+	ssize_t n;
+
+	if (from_qemu < 0) {
+		len = 0;
+		usleep(ms * 1000);
+	} else if (poll(&pfd, 1, ms) > 0) {
+		n = read(from_qemu, buf + len, sizeof(buf) - 1 - len);
+		if (n <= 0) {
+			close(from_qemu);
+			from_qemu = -1;
+			len = 0;
+		} else {
+			len += n;
+			for (line = buf; (end = memchr(line, '\n', buf + len - line)); line = end + 1) {
+				*end = '\0';
+				one_message(line);
+			}
+			len -= line - buf;
+			memmove(buf, line, len);
+		}
+	}
+	read_console();
+}
+
+static bool qmp(const char *fmt, ...)
+{
+	char text[512];
+	double start = now();
+	va_list ap;
+	int len;
+
+	va_start(ap, fmt);
+	len = vsnprintf(text, sizeof(text) - 1, fmt, ap);
+	va_end(ap);
+	text[len++] = '\n';
+	answered = false;
+	if (write(to_qemu, text, len) != len)
+		return false;
+	while (!answered) {
+		if (from_qemu < 0 || now() - start > limit) {
+			say("no answer to %.*s", len - 1, text);
+			return false;
+		}
+		look(5);
+	}
+	if (refused)
+		say("%.*s: %s", len - 1, text, answer);
+	return !refused;
+}
+
+#define EXECUTE(name)	"{\"execute\": \"" name "\"}"
+
+static void wait_ms(double seconds)
+{
+	double end = now() + seconds;
+
+	while (now() < end)
+		look(end - now() > 0.005 ? 5 : 1);
+}
+
+static void stop_qemu(void)
+{
+	if (to_qemu >= 0)
+		close(to_qemu);
+	if (from_qemu >= 0)
+		close(from_qemu);
+	to_qemu = -1;
+	from_qemu = -1;
+	if (qemu > 0) {
+		kill(qemu, SIGKILL);
+		waitpid(qemu, NULL, 0);
+	}
+	qemu = 0;
+	read_console();
+}
+
+static bool start_qemu(bool incoming)
+{
+	static char args[8192];
+	char *argv[96], *arg, number[16], append[1024], *base = "";
+	int argc = 0, fd, in[2], out[2];
+	ssize_t n;
+
+	fd = open(args_file, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, args, sizeof(args) - 1);
+	if (n <= 0) {
+		say("%s: %s", args_file, strerror(errno));
+		return false;
+	}
+	close(fd);
+	args[n] = '\0';
+	for (arg = strtok(args, "\n"); arg && argc < 64; arg = strtok(NULL, "\n")) {
+		if (!strncmp(arg, "append=", 7))
+			base = arg + 7;
+		else
+			argv[argc++] = arg;
+	}
+	snprintf(number, sizeof(number), "%d", cpus);
+	snprintf(append, sizeof(append), "%s row=%s cpus=%d", base, guest_row, cpus);
+	argv[argc++] = "-smp";
+	argv[argc++] = number;
+	argv[argc++] = "-append";
+	argv[argc++] = append;
+	argv[argc++] = "-initrd";
+	argv[argc++] = strcmp(guest_row, "kexec") ? "/qemu/initrd" : "/qemu/initrd-kexec";
+	argv[argc++] = "-fw_cfg";
+	argv[argc++] = "name=" PATTERN_ITEM ",file=" ITEM;
+	argv[argc++] = "-chardev";
+	argv[argc++] = "file,id=console,path=" CONSOLE ",append=on";
+	argv[argc++] = "-serial";
+	argv[argc++] = "chardev:console";
+	argv[argc++] = "-qmp";
+	argv[argc++] = "stdio";
+	if (incoming) {
+		argv[argc++] = "-incoming";
+		argv[argc++] = "file:" STATE;
+	}
+	argv[argc] = NULL;
+
+	if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC))
+		return false;
+	qemu = fork();
+	if (!qemu) {
+		dup2(in[0], 0);
+		dup2(out[1], 1);
+		dup2(open(ERRORS, O_WRONLY | O_CREAT | O_APPEND, 0644), 2);
+		execv(argv[0], argv);
+		fprintf(stderr, "%s: %s\n", argv[0], strerror(errno));
+		_exit(127);
+	}
+	close(in[0]);
+	close(out[1]);
+	to_qemu = in[1];
+	from_qemu = out[0];
+	return qmp(EXECUTE("qmp_capabilities"));
+}
+
+/* Wait for *@what to be @value, as long as @limit allows. */
+static bool wait_for(const char *name, const int *what, int value)
+{
+	double start = now();
+
+	while (*what < value) {
+		if (!alive()) {
+			read_console();
+			if (*what >= value)
+				break;
+			say("QEMU ended (status %#x) before %s", ended_with, name);
+			return false;
+		}
+		if (cannot[0])
+			return false;
+		if (now() - start > limit) {
+			say("no %s for %d s", name, limit);
+			return false;
+		}
+		look(20);
+	}
+	return true;
+}
+
+static bool next_ok(void)
+{
+	return wait_for("sign of life", &nr_ok, nr_ok + 1);
+}
+
+static bool wait_end(void)
+{
+	double start = now();
+
+	while (alive()) {
+		if (now() - start > limit) {
+			say("the guest did not power off within %d s", limit);
+			return false;
+		}
+		look(20);
+	}
+	read_console();
+	if (ended_with)
+		say("QEMU ended with status %#x", ended_with);
+	return !ended_with;
+}
+
+/* Save into a file, and go on from there in a new QEMU. */
+static bool migrate(bool stopped)
+{
+	double start = now(), saved;
+
+	unlink(STATE);
+	if (stopped && !qmp(EXECUTE("stop")))
+		return false;
+	if (!qmp("{\"execute\": \"migrate-set-parameters\", \"arguments\": {\"max-bandwidth\": 4000000000}}") ||
+	    !qmp("{\"execute\": \"migrate\", \"arguments\": {\"uri\": \"file:" STATE "\"}}"))
+		return false;
+	for (;;) {
+		if (!qmp(EXECUTE("query-migrate")))
+			return false;
+		if (strstr(answer, "\"completed\""))
+			break;
+		if (strstr(answer, "\"failed\"") || now() - start > limit) {
+			say("saving failed: %s", answer);
+			return false;
+		}
+		look(20);
+	}
+	saved = now();
+	stop_qemu();
+	if (!start_qemu(true))
+		return false;
+	/* Saved while it was stopped, it waits for "cont". */
+	while (stopped) {
+		if (!qmp(EXECUTE("query-status")))
+			return false;
+		if (!strstr(answer, "inmigrate"))
+			break;
+		if (now() - saved > limit) {
+			say("restoring takes more than %d s", limit);
+			return false;
+		}
+		look(20);
+	}
+	if (stopped && !qmp(EXECUTE("cont")))
+		return false;
+	say("saved in %.2f s, started again in %.2f s", saved - start, now() - saved);
+	return true;
+}
+
+/* ---- rows ---------------------------------------------------------------- */
+
+static double boot_time;	/* of this guest, here and now */
+
+static bool first_boot(void)
+{
+	double start = now();
+
+	if (!start_qemu(false) || !next_ok())
+		return false;
+	boot_time = now() - start;
+	say("booted in %.2f s", boot_time);
+	return true;
+}
+
+static bool row_boot(void)
+{
+	int i;
+
+	for (i = 0; i < count; i++) {
+		if (!first_boot() || !wait_end())
+			return false;
+		stop_qemu();
+	}
+	return true;
+}
+
+static bool row_reboot(void)
+{
+	int i;
+
+	if (!first_boot())
+		return false;
+	for (i = 1; i <= count; i++)
+		if (!wait_for("reboot", &nr_up, i + 1) || !wait_for("sign of life", &nr_ok, i + 1))
+			return false;
+	say("%d reboots, %d resets seen by QEMU", count, nr_resets);
+	return true;
+}
+
+static bool row_reset(void)
+{
+	double at;
+	int i;
+
+	if (!first_boot())
+		return false;
+	for (i = 1; i <= count; i++) {
+		at = moment(boot_time * 1.3);
+		say("reset %d of %d after %.3f s", i, count, at);
+		wait_ms(at);
+		booting = true;
+		if (!qmp(EXECUTE("system_reset")))
+			return false;
+		/* Each second one follows on a boot that may not be complete. */
+		if (i % 2 && i != count)
+			continue;
+		if (!wait_for("boot", &nr_up, nr_up + 1) || !next_ok())
+			return false;
+	}
+	return true;
+}
+
+static bool row_stop(void)
+{
+	int i;
+
+	if (!first_boot())
+		return false;
+	for (i = 1; i <= count; i++) {
+		double at = moment(0.5), pause = moment(0.5);
+
+		say("stop %d of %d after %.3f s, for %.3f s", i, count, at, pause);
+		wait_ms(at);
+		if (!qmp(EXECUTE("stop")))
+			return false;
+		wait_ms(pause);
+		if (!qmp(EXECUTE("cont")) || !next_ok())
+			return false;
+	}
+	return true;
+}
+
+static bool row_oks(void)
+{
+	return first_boot() && wait_for("sign of life", &nr_ok, count + 1);
+}
+
+static bool row_save_boot(void)
+{
+	int i;
+
+	if (!first_boot())
+		return false;
+	for (i = 1; i <= count; i++) {
+		double at = moment(boot_time);
+
+		stop_qemu();
+		booting = true;
+		if (!start_qemu(false))
+			return false;
+		say("save %d of %d at %.3f s of a boot", i, count, at);
+		wait_ms(at);
+		if (!migrate(i % 2) || !next_ok())
+			return false;
+	}
+	return true;
+}
+
+static bool row_save(void)
+{
+	int i;
+
+	if (!first_boot())
+		return false;
+	for (i = 1; i <= count; i++) {
+		double at = moment(1.0);
+
+		say("save %d of %d after %.3f s", i, count, at);
+		wait_ms(at);
+		if (!migrate(i % 2) || !next_ok())
+			return false;
+	}
+	if (!strcmp(guest_row, "load"))
+		say("%ld loads", loads);
+	return true;
+}
+
+static bool row_kexec(void)
+{
+	return first_boot() && wait_for("boot by kexec", &nr_kexeced, count);
+}
+
+static bool row_suspend(void)
+{
+	int i;
+
+	if (!first_boot())
+		return false;
+	for (i = 1; i <= count; i++) {
+		if (!wait_for("suspend", &nr_suspends, i) ||
+		    !wait_for("event SUSPEND", &nr_suspend_events, i))
+			return false;
+		wait_ms(moment(0.5));
+		if (!qmp(EXECUTE("system_wakeup")) || !wait_for("resume", &nr_resumed, i) || !next_ok())
+			return false;
+		say("suspended and resumed");
+	}
+	return true;
+}
+
+static const struct {
+	const char *name, *guest;
+	bool (*run)(void);
+} rows[] = {
+	{ "boot", "boot", row_boot },
+	{ "reboot", "reboot", row_reboot },
+	{ "reset", "idle", row_reset },
+	{ "hotplug", "hotplug", row_oks },
+	{ "stop", "busy", row_stop },
+	{ "save-boot", "idle", row_save_boot },
+	{ "save-start", "start", row_save },
+	{ "save-load", "load", row_save },
+	{ "suspend", "suspend", row_suspend },
+	{ "kexec", "kexec", row_kexec },
+};
+
+static void tail(const char *path, const char *what, long bytes)
+{
+	char *buf = calloc(1, bytes + 1), *line;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0 && buf) {
+		if (lseek(fd, 0, SEEK_END) > bytes)
+			lseek(fd, -bytes, SEEK_END);
+		else
+			lseek(fd, 0, SEEK_SET);
+		if (read(fd, buf, bytes) > 0)
+			for (line = strtok(buf, "\r\n"); line; line = strtok(NULL, "\r\n"))
+				printf("%s| %s\n", what, line);
+		close(fd);
+	}
+	free(buf);
+}
+
+/* "\r\n" within a JSON string */
+static void print_answer(void)
+{
+	char *p;
+
+	for (p = answer; *p; p++) {
+		if (p[0] == '\\' && p[1] == 'r')
+			p++;
+		else if (p[0] == '\\' && p[1] == 'n') {
+			putchar('\n');
+			p++;
+		} else
+			putchar(*p);
+	}
+	putchar('\n');
+}
+
+int main(int argc, char **argv)
+{
+	bool done = false;
+	unsigned int i;
+	int fd;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	signal(SIGPIPE, SIG_IGN);
+	for (i = 1; i < (unsigned int)argc; i++) {
+		char *value = strchr(argv[i], '=');
+
+		if (!value)
+			continue;
+		*value++ = '\0';
+		if (!strcmp(argv[i], "row"))
+			row = value;
+		else if (!strcmp(argv[i], "cpus"))
+			cpus = atoi(value);
+		else if (!strcmp(argv[i], "count"))
+			count = atoi(value);
+		else if (!strcmp(argv[i], "limit"))
+			limit = atoi(value);
+		else if (!strcmp(argv[i], "args"))
+			args_file = value;
+		else if (!strcmp(argv[i], "seed"))
+			seed = strtoull(value, NULL, 0) * 0x9e3779b97f4a7c15ULL | 1;
+	}
+	started = now();
+	unlink(CONSOLE);
+	unlink(ERRORS);
+	fd = open(ITEM, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	for (i = 0; i < PATTERN_SIZE; i++) {
+		uint8_t byte = pattern_byte(i);
+
+		if (write(fd, &byte, 1) != 1)
+			say("%s: %s", ITEM, strerror(errno));
+	}
+	close(fd);
+
+	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		if (strcmp(rows[i].name, row))
+			continue;
+		guest_row = rows[i].guest;
+		done = rows[i].run();
+		if (done || cannot[0] || nr_bad || alive())
+			break;
+	}
+	if (!guest_row) {
+		say("there is no row %s", row);
+		return 1;
+	}
+	read_console();
+	if (cannot[0] && !nr_bad) {
+		stop_qemu();
+		printf("the guest %s, skipping test\n", cannot);
+		return 4;
+	}
+	if (!done || nr_bad) {
+		if (!done && alive() && from_qemu >= 0) {
+			int state;
+
+			/* Twice: is it there, or does it go round? */
+			for (state = 0; state < 2; state++) {
+				if (qmp("{\"execute\": \"human-monitor-command\", \"arguments\": {\"command-line\": \"info registers -a\"}}"))
+					print_answer();
+				wait_ms(0.3);
+			}
+			if (qmp(EXECUTE("query-status")))
+				print_answer();
+		}
+		stop_qemu();
+		/* init quotes the last 20 lines, the console's file has all. */
+		tail(CONSOLE, "console", 6000);
+		tail(ERRORS, "qemu", 400);
+		for (i = 0; i < 5 && i < (unsigned int)nr_bad; i++)
+			printf("BAD %s\n", bad_lines[i]);
+		printf("FAILED row %s, %d CPUs: %s, %d signs of life, %d bad lines\n", row, cpus,
+		       done ? "done" : "not done", nr_ok, nr_bad);
+		return 1;
+	}
+	stop_qemu();
+	printf("passed row %s, %d CPUs, %d signs of life, %d boots, in %.1f s\n", row, cpus,
+	       nr_ok, nr_up, now() - started);
+	return 0;
+}
