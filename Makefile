@@ -242,7 +242,7 @@ _clean:
 	@scripts/fresh.sh clean
 	@rm -rf '$(BUILD)'/{riscv,arm64,x86}* '$(BUILD)'/{linux,base,topic,needs}/out-* '$(BUILD)'/{commits,mutants,coverage,stable}{,-riscv,-arm64,-x86} \
 		'$(BUILD)'/violations{,-debug,-rt,-vmx,-fresh} '$(BUILD)'/htmldocs-{base,series} \
-		'$(BUILD)'/{others,checkers,bench,bench-tree,log,kconfig,mbox}
+		'$(BUILD)'/{others,checkers,check-qemu*,bench,bench-tree,log,kconfig,mbox}
 	@[ ! -e '$(TREE)/.git' ] || git -C '$(TREE)' worktree prune
 distclean: ## remove build/ and .config; the cache stays
 	+@scripts/locked.sh $(MAKE) _distclean

@@ -33,9 +33,9 @@ RUNNER=${RUNNER:-tools/testing/selftests/kvm/qemu}
 SUFFIX=${SUFFIX:-}
 SEED=${SEED:-1}
 VMM_QEMU_DIR=${VMM_QEMU_DIR:-}
-OUT=$BUILD/qemu$SUFFIX
+OUT=$BUILD/check-qemu$SUFFIX
 HERE=$TOP/scripts/lanes/qemu
-TABLE=$BUILD/qemu$SUFFIX.txt
+TABLE=$BUILD/check-qemu$SUFFIX.txt
 
 # ---- QEMU --------------------------------------------------------------------
 
@@ -435,8 +435,8 @@ run|rerun)
 		kernel=$(guest_kernel "$arch")
 		for on in ${SIDES:-base series}; do
 			[ "${1:-run}" = rerun ] ||
-				ON=$on "$TOP/scripts/check.sh" build "$arch" >"$BUILD/log/qemu-build-$arch-$on.log" 2>&1 ||
-				DIE_STATUS=3 die "$arch does not build on the $on" "see $BUILD/log/qemu-build-$arch-$on.log"
+				ON=$on "$TOP/scripts/check.sh" build "$arch" >"$BUILD/log/check-qemu-build-$arch-$on.log" 2>&1 ||
+				DIE_STATUS=3 die "$arch does not build on the $on" "see $BUILD/log/check-qemu-build-$arch-$on.log"
 			prepare "$arch" "$on" "$kernel" full
 			say "$arch, on the $on:"
 			status=0

@@ -17,6 +17,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -590,6 +591,33 @@ static const struct {
 	{ "kexec", "kexec", row_kexec },
 };
 
+/*
+ * Nobody writes to memory that nobody has: not even a guest that has read it.
+ * Both kinds, what the host maps there may be small or huge.
+ */
+static void check_zero_page(void)
+{
+	size_t size = 4 << 20, i;
+	int huge;
+
+	for (huge = 0; huge < 2; huge++) {
+		uint64_t *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+					MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (memory == MAP_FAILED)
+			return;
+		madvise(memory, size, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+		for (i = 0; i < size / sizeof(*memory); i++) {
+			if (((volatile uint64_t *)memory)[i]) {
+				bad("host", huge ? "its huge zero page was written to" :
+						   "its zero page was written to");
+				break;
+			}
+		}
+		munmap(memory, size);
+	}
+}
+
 static void tail(const char *path, const char *what, long bytes)
 {
 	char *buf = calloc(1, bytes + 1), *line;
@@ -677,6 +705,7 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	read_console();
+	check_zero_page();
 	if (cannot[0] && !nr_bad) {
 		stop_qemu();
 		printf("the guest %s, skipping test\n", cannot);
