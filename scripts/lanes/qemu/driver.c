@@ -100,8 +100,8 @@ static void one_line(char *line)
 	int n;
 
 	line[strcspn(line, "\r")] = '\0';
-	/* A kernel message has its time in front. */
-	if (!strncmp(line, "guest: up ", 10)) {
+	/* What was sent when the guest was reset has no end: it may be in front. */
+	if (strstr(line, "guest: up ")) {
 		nr_up++;
 		booting = false;
 		last_line = -1;
@@ -110,7 +110,6 @@ static void one_line(char *line)
 		n = atoi(line + 2);
 		pattern_text(want, n);
 		want[strcspn(want, "\n")] = '\0';
-		/* What was sent when the guest was reset has no end. */
 		if (booting)
 			return;
 		if (strcmp(line, want) || (last_line >= 0 && n != last_line + 1))
@@ -721,6 +720,9 @@ int main(int argc, char **argv)
 					print_answer();
 				wait_ms(0.3);
 			}
+			/* What it can fetch at its PC, where QEMU knows. */
+			if (qmp("{\"execute\": \"human-monitor-command\", \"arguments\": {\"command-line\": \"info mem\"}}"))
+				print_answer();
 			if (qmp(EXECUTE("query-status")))
 				print_answer();
 		}
