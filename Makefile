@@ -56,7 +56,8 @@ RANGE    ?=
 SHORT    ?= 0
 ROWS     ?=
 COUNT    ?=
-SEED     ?= 1
+SEED     ?=
+N        ?=
 VMM_QEMU_DIR ?=
 GUEST_KERNEL ?=
 SETUP    ?= install
@@ -280,7 +281,6 @@ help_EXPLAINED     := '1: make mutants also tries what has an explanation'
 help_SHORT         := '1: make check-qemu does a few rows on ON, with the kernel under test as the guest too'
 help_ROWS          := 'patterns of rows of make check-qemu, such as "reset_* boot_2"; empty: all'
 help_COUNT         := 'how often a row of make check-qemu does what it does, at most'
-help_SEED          := 'of its random moments'
 help_VMM_QEMU_DIR  := 'unpacked root with usr/bin/qemu-system-* to run there; empty: Debian'"'"'s QEMU'
 help_GUEST_KERNEL  := 'image of its guest; empty: the base with scripts/lanes/qemu/guest.config'
 help_ON            := 'series, or base: the same tests on the unmodified kernel'
@@ -307,7 +307,7 @@ help_ORIGIN        := 'of results in KCIDB: the name of the submitter'
 help_VARIANTS      := 'for make coverage, such as "aia vmx"; empty: all of ARCH'
 help_KINDS         := 'of mutants: statements conditions locks; empty: all'
 help_N             := 'resets of make stress; empty: 1000000'
-help_SEED          := 'that make stress begins with; empty: the time'
+help_SEED          := 'of make stress (empty: the time) and make check-qemu (empty: 1)'
 help_V             := '1: show commands and their output'
 
 .PHONY: lanes merge-results coverage checkers others topics stable commits table mutants stress lanes-selftest fresh check-qemu

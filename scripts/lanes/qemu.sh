@@ -22,9 +22,9 @@
 # Environment: ARCH; ROWS, patterns of names of rows, such as "reset_* boot_2*"; COUNT,
 # how often a row does what it does, at most; SIDES, of base series: series keeps the
 # results of the base; SEED, of the random moments; GUEST_KERNEL, the image to boot
-# as the guest, in place of one that is built; VMM_QEMU_DIR, where another QEMU is: DIR/usr/bin/qemu-system-ARCH with
-# DIR/usr/lib and DIR/usr/share/qemu, or the same below DIR/ARCH; libraries that it
-# has not got are Debian's.
+# as the guest, in place of one that is built; VMM_QEMU_DIR, where another QEMU is:
+# DIR/usr/bin/qemu-system-ARCH with DIR/usr/lib and DIR/usr/share/qemu, or the same
+# below DIR/ARCH; libraries that it has not got are Debian's.
 
 . "$(dirname -- "$0")/../common.sh"
 
