@@ -169,6 +169,12 @@ build: ## build kernels and selftests
 $(build_goals): _build-%:
 	+@STEP_LOGS='$(BUILD)/$*$(SUFFIX)/logs' scripts/step.sh "$* $(ON)$(SUFFIX): kernel, selftests" \
 		"make build ARCH=$*$(addprefix $() PROFILE=,$(PROFILE))$(addprefix $() LLVM=,$(LLVM)) ON=$(ON) V=1" scripts/check.sh build $*
+qemu: ## build QEMU with the patches of patches/qemu-*, for hosts with KVM of ARCH
+	$(locked) $(MAKE) _qemu
+_qemu:
+	@VMM=1 scripts/setup.sh $(ARCH)
+	@scripts/qemu.sh tree
+	+@for arch in $(ARCH); do scripts/step.sh "$$arch: QEMU" "make qemu ARCH=$$arch V=1" scripts/qemu.sh build $$arch || exit; done
 rerun: ## boot and test what was built last
 	@$(no_spaces)scripts/locked.sh scripts/check.sh run
 test-scripts: ## test the scripts here: seconds, no kernel
@@ -243,12 +249,14 @@ _clean:
 	@scripts/fresh.sh clean
 	@rm -rf '$(BUILD)'/{riscv,arm64,x86}* '$(BUILD)'/{linux,base,topic,needs}/out-* '$(BUILD)'/{commits,mutants,coverage,stable}{,-riscv,-arm64,-x86} \
 		'$(BUILD)'/violations{,-debug,-rt,-vmx,-fresh} '$(BUILD)'/htmldocs-{base,series} \
+		'$(BUILD)'/qemu/{riscv,arm64,x86}{,-plain} '$(BUILD)'/qemu/obj-* \
 		'$(BUILD)'/{others,checkers,check-qemu*,bench,bench-tree,log,kconfig,mbox}
 	@[ ! -e '$(TREE)/.git' ] || git -C '$(TREE)' worktree prune
 distclean: ## remove build/ and .config; the cache stays
 	+@scripts/locked.sh $(MAKE) _distclean
 _distclean:
 	@scripts/series.py saved || [ '$(FORCE)' = 1 ]
+	@scripts/qemu.sh saved || [ '$(FORCE)' = 1 ]
 	@scripts/fresh.sh clean
 	@rm -rf '$(BUILD)' .config
 
@@ -313,4 +321,5 @@ help_V             := '1: show commands and their output'
 .PHONY: lanes merge-results coverage checkers others topics stable commits table mutants stress lanes-selftest fresh check-qemu
 .PHONY: all check setup base tree build rerun test-scripts shell refresh apply mbox $(CONFIGS)
 .PHONY: tree-path base-path image-path kselftest-path clean distclean help
+.PHONY: qemu _qemu
 .PHONY: check-full _all _scripts _check _check-full _lane _tree _clean _distclean $(build_goals)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # setup.sh [ARCH ...]: see that every tool is there, install what is not.
-# FULL=1: those of "make check-full" too.
+# FULL=1: those of "make check-full" too. VMM=1: those of "make qemu".
 #
 #	setup.sh list [ARCH ...]	"TOOL PACKAGE" of all that it would see to
 #
@@ -101,6 +101,14 @@ probe()
 		need spatch coccinelle "make checkers"
 		need sphinx-build python3-sphinx "make checkers"
 		need dot graphviz "make checkers"
+	fi
+	if [ "${VMM:-0}" = 1 ]; then
+		need ninja ninja-build "building QEMU"
+		need pkg-config pkg-config "building QEMU"
+		# The one that QEMU is configured with.
+		if [ "$LIST" = 1 ] || ! /usr/bin/python3 -c 'import ensurepip' 2>/dev/null; then
+			MISSING+=("ensurepip of python3|python3-venv|building QEMU")
+		fi
 	fi
 	need_header libc6-dev "host tools" gcc stdio.h
 	need_header libelf-dev "objtool" gcc gelf.h
