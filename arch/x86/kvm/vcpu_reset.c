@@ -232,7 +232,7 @@ void kvm_arch_vcpu_reset(struct kvm_vcpu *vcpu)
 }
 
 /* Userspace has seen the event and re-enters: it's KVM's now, or nobody's. */
-static int kvm_complete_init_sipi_exit(struct kvm_vcpu *vcpu)
+int kvm_complete_init_sipi_exit(struct kvm_vcpu *vcpu)
 {
 	int event = vcpu->arch.init_sipi_exit;
 	int r;
@@ -305,16 +305,4 @@ bool __kvm_exit_on_init_sipi(struct kvm_vcpu *vcpu, int event, u8 vector)
 	vcpu->arch.complete_userspace_io = kvm_complete_init_sipi_exit;
 
 	return true;
-}
-
-/**
- * kvm_has_init_sipi_exit - Is a KVM_EXIT_X86_INIT_SIPI yet to be completed?
- * @vcpu:	the vCPU, with its mutex held
- *
- * Return: true if so, i.e. if KVM_RUN carries out what userspace decides, which
- * doesn't depend on whether there would still be such an exit.
- */
-bool kvm_has_init_sipi_exit(struct kvm_vcpu *vcpu)
-{
-	return vcpu->arch.complete_userspace_io == kvm_complete_init_sipi_exit;
 }

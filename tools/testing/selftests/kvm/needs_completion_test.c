@@ -1124,7 +1124,7 @@ static bool test_list(void)
 				       reasons[i].name);
 			ksft_print_msg("  { KVM_EXIT_%s, \"why it can't be tested\" },\n",
 				       reasons[i].name);
-			ksft_print_msg("  to nc_absent_exits[] in <arch>/needs_completion_test.c\n");
+			ksft_print_msg("  to nc_absent_exits[] in ARCH/needs_completion_test.c\n");
 		}
 	}
 

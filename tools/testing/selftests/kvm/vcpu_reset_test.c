@@ -1226,10 +1226,10 @@ static void report(void)
 		return;
 
 	if (nr_unknown)
-		ksft_test_result_fail("%seach field is dirtied: %u are not\n",
+		ksft_test_result_fail("%severy field is dirtied: %u are not\n",
 				      kind_name, nr_unknown);
 	else
-		ksft_test_result_pass("%seach field is dirtied\n", kind_name);
+		ksft_test_result_pass("%severy field is dirtied\n", kind_name);
 }
 
 static unsigned int nr_cases(const struct reset_case *c)

@@ -497,6 +497,10 @@ shell()
 		finish 2 "a shell needs BUSYBOX=/path/to/a/static/busybox for $KQ_ARCH"
 	mkdir -p "$results"
 	make_initrd all
+	# The kernel itself as well, e.g. for vcpu_reset_vmm -k /Image.
+	(cd "${KQ_IMAGE%/*}" && echo "${KQ_IMAGE##*/}" |
+	 cpio --quiet -o -H newc -R 0:0) >> "$initrd" ||
+		finish 4 "could not write $initrd"
 	set_qemu "quiet -- shell"
 	say "exit ends the virtual machine, Ctrl-a x kills it"
 	"${qemu[@]}" -nographic -serial mon:stdio

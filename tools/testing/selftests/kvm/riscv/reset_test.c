@@ -149,8 +149,7 @@ GUEST_CODE(guest_wfi, "wfi");
 
 /* Send an MSI, t4 is where the IMSIC is that it is for. */
 GUEST_LABEL(guest_send_msi);
-GUEST_CODE(guest_send_msi,
-"li	t3, " __stringify(MSI_ID) "\n"
+GUEST_CODE(guest_send_msi, "li	t3, " __stringify(MSI_ID) "\n"
 "	sw	t3, 0(t4)");
 
 #define ENABLE_MSI							\
@@ -182,8 +181,7 @@ GUEST_CODE(guest_wait_for_msi, ENABLE_MSI
  * stopped.  At last, start it at s6.
  */
 GUEST_LABEL(guest_start_and_send);
-GUEST_CODE(guest_start_and_send,
-"li	a7, " __stringify(SBI_EXT_HSM) "\n"
+GUEST_CODE(guest_start_and_send, "li	a7, " __stringify(SBI_EXT_HSM) "\n"
 "1:	li	a6, " __stringify(SBI_EXT_HSM_HART_START) "\n"
 "	li	a0, 1\n"
 "	mv	a1, s3\n"

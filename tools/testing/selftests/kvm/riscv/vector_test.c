@@ -37,13 +37,12 @@ static unsigned long read_v8(void)
 {
 	unsigned long val = 0;
 
-	asm volatile(
-		".option push\n"
-		".option arch, +v\n"
-		"vsetivli zero, 1, e64, m1, ta, ma\n"
-		"vmv.x.s %0, v8\n"
-		".option pop\n"
-		: "+r" (val) : : "memory");
+	asm volatile(".option push\n"
+		     ".option arch, +v\n"
+		     "vsetivli zero, 1, e64, m1, ta, ma\n"
+		     "vmv.x.s %0, v8\n"
+		     ".option pop\n"
+		     : "+r" (val) : : "memory");
 
 	return val;
 }
@@ -66,13 +65,12 @@ static void guest_code(void)
 static void *marker_thread(void *arg)
 {
 	while (!READ_ONCE(stop)) {
-		asm volatile(
-			".option push\n"
-			".option arch, +v\n"
-			"vsetivli zero, 1, e64, m1, ta, ma\n"
-			"vmv.v.x v8, %0\n"
-			".option pop\n"
-			: : "r" (MARKER) : "memory");
+		asm volatile(".option push\n"
+			     ".option arch, +v\n"
+			     "vsetivli zero, 1, e64, m1, ta, ma\n"
+			     "vmv.v.x v8, %0\n"
+			     ".option pop\n"
+			     : : "r" (MARKER) : "memory");
 	}
 
 	return NULL;
@@ -98,7 +96,9 @@ static void test_vector_off(u64 reg, u64 val)
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;
 
-	stop = guest_trapped = guest_found = false;
+	stop = false;
+	guest_trapped = false;
+	guest_found = false;
 
 	vm = vm_create_with_one_vcpu(&vcpu, guest_code);
 	vm_init_vector_tables(vm);

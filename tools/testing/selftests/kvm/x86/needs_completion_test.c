@@ -278,10 +278,11 @@ static void take_init(struct kvm_vcpu *vcpu)
 
 const char *nc_arch_reset(struct nc_test *t, bool request)
 {
+	if (!request && t->exit->create_vm == create_vm_no_irqchip)
+		return "No INIT without an in-kernel APIC";
+
 	if (request)
 		vcpu_set_mp_state(t->vcpu, KVM_MP_STATE_RESET);
-	else if (t->exit->create_vm == create_vm_no_irqchip)
-		return "No INIT without an in-kernel APIC";
 	else
 		take_init(t->vcpu);
 	nc_check_reset(t);
