@@ -135,7 +135,9 @@ _all: setup _tree
 	@scripts/check.sh summary
 _check: setup _tree
 	+@$(MAKE) -j$(JOBS) _scripts $(build_goals)
-	@scripts/check.sh run
+	@longer=0; [ '$(ON)$(TESTS)$(SUFFIX)$(VARIANT)$(PROFILE)' != series ] || scripts/bench/guard.sh $(ARCH) || longer=1; \
+	scripts/check.sh run && { [ $$longer = 0 ] || \
+		{ echo 1 >'$(BUILD)/status'; echo "error: a hot path is longer, see above (scripts/bench/guard.sh)" >&2; exit 1; }; }
 # They depend on nothing but what git would commit and the tree's list of tests:
 # once for each state.
 _scripts:
@@ -212,6 +214,15 @@ lanes-selftest: ## deliberate violations that the lanes must catch
 	@$(no_spaces)scripts/locked.sh scripts/lanes/selftest.sh
 fresh: ## make, make check and make check ON=base in a bare Debian 12, as root
 	@$(no_spaces)scripts/locked.sh scripts/fresh.sh
+
+bench: ## base against series in instructions: tables, CSV and plots in build/bench/
+	$(locked) $(MAKE) _bench
+_bench:
+	@BENCH=1 scripts/setup.sh $(ARCH)
+	+@$(MAKE) _tree
+	+@ON=series $(MAKE) -j$(JOBS) $(build_goals)
+	+@ON=base $(MAKE) -j$(JOBS) $(build_goals)
+	@scripts/bench/bench.sh $(ARCH)
 
 ## The series
 refresh: ## write the commits of the tree back to patches/ and the added files

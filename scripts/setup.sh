@@ -110,6 +110,7 @@ probe()
 			MISSING+=("ensurepip of python3|python3-venv|building QEMU")
 		fi
 	fi
+	[ "${BENCH:-0}" != 1 ] || need gnuplot gnuplot-nox "the plots of make bench"
 	need_header libc6-dev "host tools" gcc stdio.h
 	need_header libelf-dev "objtool" gcc gelf.h
 	need_header libssl-dev "host tools" gcc openssl/opensslv.h

@@ -8,13 +8,21 @@
  * and "set_state", the ioctls with which a VMM gives a vCPU all of its state back.
  * And measure what it takes KVM to start a vCPU: the KVM_RUN in which a guest does
  * that, together with the ioctl that stops the target again, or, on x86, that lets
- * it accept INIT and SIPI.  "mp_state" is that ioctl alone.
+ * it accept INIT and SIPI.  "mp_state" is that ioctl alone, and "toggle" is the same
+ * start with userspace in charge of it: the exits, and a VMM that resets the target,
+ * sets its entry point and lets it go.
+ * "pause_set" is what has to be done before a vCPU can be saved if an MMIO read
+ * isn't finished, and includes the exit itself; "pause_clear" is what has to be done
+ * if KVM says that there is nothing to finish.  "immediate_exit" is what a VMM has to
+ * do in any case if KVM doesn't say so.
  * All of user space, kernel and guest is in the result, but user space and guest
  * are a handful of instructions.
  *
  * The unit is a tick of the counter that user space can read: the TSC on x86, the
  * virtual counter (CNTVCT_EL0) on arm64, and time on riscv.  How long a tick takes
  * depends on the machine.
+ *
+ * With -q, that takes a fraction of the time, without "set_state" and "toggle".
  *
  * It is of little use to compare kernels unless the counter is as precise as it is
  * in QEMU with "-icount shift=0,sleep=off" and a single CPU: one nanosecond is one
@@ -28,6 +36,7 @@
 #include "processor.h"
 #include "test_util.h"
 #include "ucall_common.h"
+#include "vcpu_state.h"
 
 #ifdef __x86_64__
 #include "apic.h"
@@ -41,10 +50,12 @@
 
 #define MMIO_GPA	0xc0000000ul
 #define NR_CALLS	500
-#define NR_SAMPLES	30
+#define NR_QUICK_CALLS	100
+#define NR_SAMPLES	4
 #define PIO_PORT	0x80
 
 static int samples = NR_SAMPLES;
+static int calls = NR_CALLS;
 static bool quit;
 
 #if defined(__x86_64__)
@@ -164,7 +175,10 @@ struct row {
 	bool immediate_exit;
 	bool reset;
 	bool start;
+	bool toggle;
 	bool set_state;
+	bool pause_set;
+	bool pause_clear;
 };
 
 static const struct row rows[] = {
@@ -180,7 +194,10 @@ static const struct row rows[] = {
 	{ "immediate_exit",	guest_mmio_read,	KVM_EXIT_MMIO,	true },
 	{ "mp_state_reset",	guest_mmio_read,	KVM_EXIT_MMIO,	false, true },
 	{ "set_state",		guest_mmio_read,	KVM_EXIT_MMIO,	.set_state = true },
+	{ "pause_set",		guest_mmio_read,	KVM_EXIT_MMIO,	.pause_set = true },
+	{ "pause_clear",	guest_mmio_read,	KVM_EXIT_MMIO,	true, .pause_clear = true },
 	{ START_ROW,		guest_start,		START_EXIT,	.start = true },
+	{ "toggle",		guest_start,		START_EXIT,	.toggle = true },
 };
 
 static int compare(const void *a, const void *b)
@@ -190,7 +207,7 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void report(const char *name, u64 *sample, int calls)
+static void report(const char *name, u64 *sample, int nr)
 {
 	int equal;
 
@@ -199,8 +216,8 @@ static void report(const char *name, u64 *sample, int calls)
 		;
 	if (!quit)
 		pr_info("kvm_run/%s %.4f ticks (minimum of %d, seen %d times; median %.4f)\n",
-			name, (double)sample[0] / calls, samples, equal,
-			(double)sample[samples / 2] / calls);
+			name, (double)sample[0] / nr, samples, equal,
+			(double)sample[samples / 2] / nr);
 }
 
 /* Have KVM stop the target, or, on x86, which can't, start it. */
@@ -213,6 +230,81 @@ static int set_target(int fd)
 #else
 	return ioctl(fd, KVM_SET_MP_STATE, &mp_state);
 #endif
+}
+
+/* The entry point, of which nothing is executed */
+#define ENTRY	0x1000
+
+static int set_reg(int fd, u64 id, u64 val)
+{
+	struct kvm_one_reg reg = { .id = id, .addr = (u64)&val };
+
+	return ioctl(fd, KVM_SET_ONE_REG, &reg);
+}
+
+static bool enable_toggle(struct kvm_vm *vm)
+{
+#if defined(__aarch64__)
+	struct kvm_smccc_filter filter = {
+		.base		= PSCI_0_2_FN64_CPU_ON,
+		.nr_functions	= 1,
+		.action		= KVM_SMCCC_FILTER_FWD_TO_USER,
+	};
+
+	return kvm_has_cap(KVM_CAP_MP_STATE_RESET) &&
+	       !__kvm_device_attr_set(vm->fd, KVM_ARM_VM_SMCCC_CTRL,
+				      KVM_ARM_VM_SMCCC_FILTER, &filter);
+#else
+	u64 mask = kvm_check_cap(KVM_CAP_EXIT_ON_VCPU_RESET);
+
+	return mask && !__vm_enable_cap(vm, KVM_CAP_EXIT_ON_VCPU_RESET, mask);
+#endif
+}
+
+/* What a VMM does: the return values add up to 0 if all succeed. */
+static int serve_start(struct kvm_run *run, int fd, int target_fd)
+{
+	struct kvm_mp_state mp_state = { .mp_state = KVM_MP_STATE_RESET };
+	int sum = 0;
+
+#ifdef __x86_64__
+	struct kvm_vcpu_events events;
+	struct kvm_sregs sregs;
+	struct kvm_regs regs = { .rflags = 2 };
+
+	/* INIT and SIPI have been sent; here, it's the target that exits. */
+	sum += ioctl(fd, KVM_RUN, 0);
+	sum += ioctl(target_fd, KVM_RUN, 0);
+	sum += ioctl(target_fd, KVM_GET_VCPU_EVENTS, &events);
+	sum += ioctl(target_fd, KVM_SET_MP_STATE, &mp_state);
+	sum += ioctl(target_fd, KVM_GET_SREGS, &sregs);
+	sregs.cs.selector = events.sipi_vector << 8;
+	sregs.cs.base = events.sipi_vector << 12;
+	sum += ioctl(target_fd, KVM_SET_SREGS, &sregs);
+	sum += ioctl(target_fd, KVM_SET_REGS, &regs);
+#else
+	sum += ioctl(fd, KVM_RUN, 0);
+	sum += ioctl(target_fd, KVM_SET_MP_STATE, &mp_state);
+#ifdef __aarch64__
+	sum += set_reg(target_fd, ARM64_CORE_REG(regs.pc), ENTRY);
+	sum += set_reg(target_fd, ARM64_CORE_REG(regs.regs[0]), 0);
+	run->hypercall.ret = PSCI_RET_SUCCESS;
+	sum += set_reg(fd, ARM64_CORE_REG(regs.regs[0]), PSCI_RET_SUCCESS);
+#else
+	sum += set_reg(target_fd, RISCV_CORE_REG(regs.pc), ENTRY);
+	sum += set_reg(target_fd, RISCV_CORE_REG(regs.a0), TARGET);
+	sum += set_reg(target_fd, RISCV_CORE_REG(regs.a1), 0);
+	run->riscv_sbi.ret[0] = SBI_SUCCESS;
+	run->riscv_sbi.ret[1] = 0;
+#endif
+#endif
+	mp_state.mp_state = KVM_MP_STATE_RUNNABLE;
+	sum += ioctl(target_fd, KVM_SET_MP_STATE, &mp_state);
+#ifndef __x86_64__
+	sum += ioctl(fd, KVM_RUN, 0);
+#endif
+
+	return sum;
 }
 
 static void measure_start(const struct row *row)
@@ -239,6 +331,26 @@ static void measure_start(const struct row *row)
 	fd = vcpu->fd;
 	target_fd = target->fd;
 
+	if (row->toggle) {
+		if (!enable_toggle(vm))
+			goto out;
+
+		for (i = -1; i < samples; i++) {
+			start = clock_now();
+			for (j = 0; j < calls; j++) {
+				sum += set_target(target_fd);
+				sum += serve_start(vcpu->run, fd, target_fd);
+			}
+			if (i >= 0)
+				sample[i] = clock_now() - start;
+		}
+		TEST_ASSERT(!sum, "%s: the return values add up to %d, errno %d",
+			    row->name, sum, errno);
+		TEST_ASSERT_KVM_EXIT_REASON(vcpu, row->exit_reason);
+		report(row->name, sample, calls);
+		goto out;
+	}
+
 	for (i = 0; i < 10; i++) {
 		TEST_ASSERT(!set_target(target_fd), "%s: errno %d", row->name, errno);
 		vcpu_run(vcpu);
@@ -247,7 +359,7 @@ static void measure_start(const struct row *row)
 
 	for (i = 0; i < samples; i++) {
 		start = clock_now();
-		for (j = 0; j < NR_CALLS; j++) {
+		for (j = 0; j < calls; j++) {
 			sum += set_target(target_fd);
 			sum += ioctl(fd, KVM_RUN, 0);
 		}
@@ -256,20 +368,20 @@ static void measure_start(const struct row *row)
 	TEST_ASSERT(!sum, "%s: the return values add up to %d, errno %d",
 		    row->name, sum, errno);
 	TEST_ASSERT_KVM_EXIT_REASON(vcpu, row->exit_reason);
-	report(row->name, sample, NR_CALLS);
+	report(row->name, sample, calls);
 
 	/* Twice, so that there is nothing to be accepted anymore. */
 	set_target(target_fd);
 	for (i = 0; i < samples; i++) {
 		start = clock_now();
-		for (j = 0; j < NR_CALLS; j++)
+		for (j = 0; j < calls; j++)
 			sum += set_target(target_fd);
 		sample[i] = clock_now() - start;
 	}
 	TEST_ASSERT(!sum, "mp_state: the return values add up to %d, errno %d",
 		    sum, errno);
-	report("mp_state", sample, NR_CALLS);
-
+	report("mp_state", sample, calls);
+out:
 	kvm_vm_free(vm);
 }
 
@@ -279,8 +391,8 @@ struct call {
 };
 
 /* For as many ioctls as there can be */
-static struct call calls[2048];
-static int nr_calls;
+static struct call state_calls[2048];
+static int nr_state_calls;
 
 static void add_call(struct kvm_vcpu *vcpu, unsigned long request, void *arg)
 {
@@ -288,8 +400,8 @@ static void add_call(struct kvm_vcpu *vcpu, unsigned long request, void *arg)
 	if (ioctl(vcpu->fd, request, arg) < 0)
 		return;
 
-	TEST_ASSERT(nr_calls < ARRAY_SIZE(calls), "There are too many registers");
-	calls[nr_calls++] = (struct call){ request, arg };
+	TEST_ASSERT(nr_state_calls < ARRAY_SIZE(state_calls), "There are too many registers");
+	state_calls[nr_state_calls++] = (struct call){ request, arg };
 }
 
 #ifdef __x86_64__
@@ -349,19 +461,20 @@ static void measure_set_state(const struct row *row)
 	virt_map(vm, MMIO_GPA, MMIO_GPA, 1);
 	vcpu_run(vcpu);
 	TEST_ASSERT_KVM_EXIT_REASON(vcpu, row->exit_reason);
-	vcpu_run_complete_exit(vcpu);
+	vcpu_run_complete_io(vcpu);
 	add_state(vcpu);
 
 	for (i = 0; i < samples; i++) {
 		start = clock_now();
-		for (j = 0; j < nr_calls; j++)
-			sum += ioctl(vcpu->fd, calls[j].request, calls[j].arg) < 0;
+		for (j = 0; j < nr_state_calls; j++)
+			sum += ioctl(vcpu->fd, state_calls[j].request,
+				     state_calls[j].arg) < 0;
 		sample[i] = clock_now() - start;
 	}
 	TEST_ASSERT(!sum, "%s: %d of %d ioctls failed", row->name, sum,
-		    samples * nr_calls);
+		    samples * nr_state_calls);
 
-	pr_info("# %s: %d ioctls\n", row->name, nr_calls);
+	pr_info("# %s: %d ioctls\n", row->name, nr_state_calls);
 	report(row->name, sample, 1);
 
 	kvm_vm_free(vm);
@@ -377,7 +490,7 @@ static void measure(const struct row *row)
 	struct kvm_vm *vm;
 	int i, j, fd, sum = 0;
 
-	if (row->start) {
+	if (row->start || row->toggle) {
 		measure_start(row);
 		return;
 	}
@@ -388,6 +501,10 @@ static void measure(const struct row *row)
 	}
 
 	if (row->reset && !kvm_has_cap(KVM_CAP_MP_STATE_RESET))
+		return;
+
+	/* A VMM that can't know has no choice, see immediate_exit. */
+	if ((row->pause_clear || row->pause_set) && !kvm_has_cap(KVM_CAP_NEEDS_COMPLETION))
 		return;
 
 	vm = vm_create_with_one_vcpu(&vcpu, row->guest);
@@ -410,29 +527,43 @@ static void measure(const struct row *row)
 
 	for (i = 0; i < samples; i++) {
 		start = clock_now();
-		for (j = 0; j < NR_CALLS; j++)
+		for (j = 0; j < calls; j++) {
+			if (row->pause_clear) {
+				sum -= !(READ_ONCE(vcpu->run->flags) & KVM_RUN_NEEDS_COMPLETION);
+				continue;
+			}
 			sum += ioctl(fd, request, arg);
+			if (row->pause_set && READ_ONCE(vcpu->run->flags) & KVM_RUN_NEEDS_COMPLETION) {
+				vcpu->run->immediate_exit = 1;
+				sum += ioctl(fd, KVM_RUN, 0) + 1;
+				vcpu->run->immediate_exit = 0;
+			}
+		}
 		sample[i] = clock_now() - start;
 	}
 
 	/* Either all succeed with the exit, or all fail with EINTR. */
-	TEST_ASSERT(sum == (row->immediate_exit ? -samples * NR_CALLS : 0),
+	TEST_ASSERT(sum == (row->immediate_exit ? -samples * calls : 0),
 		    "%s: the return values add up to %d, errno %d",
 		    row->name, sum, errno);
 	if (row->immediate_exit)
 		TEST_ASSERT(errno == EINTR, "%s: KVM_RUN failed with errno %d",
 			    row->name, errno);
-	else
+	else if (!row->pause_set)
 		TEST_ASSERT_KVM_EXIT_REASON(vcpu, row->exit_reason);
 
-	report(row->name, sample, NR_CALLS);
+	report(row->name, sample, calls);
 
 	kvm_vm_free(vm);
 }
 
 int main(int argc, char *argv[])
 {
+	bool quick = argc > 1 && !strcmp(argv[1], "-q");
 	int i;
+
+	if (quick)
+		calls = NR_QUICK_CALLS;
 
 	/* Once without telling, for what needs to be allocated first. */
 	samples = 1;
@@ -441,8 +572,12 @@ int main(int argc, char *argv[])
 	samples = NR_SAMPLES;
 	quit = false;
 
-	for (i = 0; i < ARRAY_SIZE(rows); i++)
+	for (i = 0; i < ARRAY_SIZE(rows); i++) {
+		/* What KVM does itself, and without preparation */
+		if (quick && (rows[i].set_state || rows[i].toggle || rows[i].pause_clear))
+			continue;
 		measure(&rows[i]);
+	}
 
 	return 0;
 }
