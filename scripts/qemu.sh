@@ -164,10 +164,10 @@ refresh()
 		die "$QEMU_PATCHES has changed since $QTREE was made of it" "make qemu"
 	find "$QEMU_PATCHES" -name '*.patch' -delete
 	qgit format-patch -q --no-signature --zero-commit -N --no-renames -o "$QEMU_PATCHES" refs/qemu/base..series
-	(cd "$QEMU_PATCHES" && printf '%s\n' [0-9]*.patch >series)
+	(cd "$QEMU_PATCHES" && printf '%s\n' '# SPDX-License-Identifier: GPL-2.0-only' [0-9]*.patch >series)
 	qgit update-ref refs/qemu/composed series
 	tree_id >"$OUT/tree-id"
-	say "$QEMU_PATCHES: $(wc -l <"$QEMU_PATCHES/series") patches"
+	say "$QEMU_PATCHES: $(grep -c "^[^#]" "$QEMU_PATCHES/series") patches"
 }
 
 # ---- building ----------------------------------------------------------------

@@ -54,7 +54,7 @@ for arch; do
 	[ -s "$OUT/$arch.now" ] || DIE_STATUS=1 die "nothing was counted on $arch" "see $OUT/$arch-quick.log"
 	if [ "$RECORD" = 1 ]; then
 		{
-			grep -v "^$arch " "$EXPECTED" 2>/dev/null || echo "# Instructions, by scripts/bench/guard.sh record"
+			grep -v "^$arch " "$EXPECTED" 2>/dev/null || printf "# SPDX-License-Identifier: GPL-2.0-only\n# Instructions, by scripts/bench/guard.sh record\n"
 			echo "$arch toolchain $(toolchain "$arch")"
 			sed "s/^/$arch /" "$OUT/$arch.now"
 		} >"$OUT/expected"
