@@ -117,6 +117,8 @@ base_tree()
 	git -C "$new" add -f -A .
 	git -C "$new" -c user.name="$GIT_COMMITTER_NAME" -c user.email="$GIT_COMMITTER_EMAIL" commit -q -m "QEMU $version"
 	git -C "$new" update-ref refs/qemu/base HEAD
+	# What build writes into the tree is no part of a patch.
+	echo '/configs/devices/*/kvm.mak' >>"$new/.git/info/exclude"
 	mv -- "$new" "$QTREE"
 	rm -f -- "$OUT/tree-id"
 }

@@ -101,6 +101,7 @@ test_qemu_build()
 	has "$(cat "$BUILD/qemu/obj-riscv/options")" "--enable-kvm"
 	has "$(cat "$WORK/s/ninja.log")" "qemu-system-riscv64"
 	has "$(cat "$BUILD/qemu/tree/configs/devices/riscv64-softmmu/kvm.mak")" "CONFIG_RISCV_VIRT=y"
+	is "$(git -C "$BUILD/qemu/tree" status --porcelain -- configs)" ""
 	[ -f "$BUILD/qemu/riscv/lib/ld-linux-riscv64-lp64d.so.1" ] || bad "there is no loader"
 	[ -f "$BUILD/qemu/riscv/usr/lib/riscv64-linux-gnu/libc.so.6" ] || bad "there is no libc"
 	# The source as it is, beside it.
