@@ -110,7 +110,10 @@ probe()
 			MISSING+=("ensurepip of python3|python3-venv|building QEMU")
 		fi
 	fi
-	[ "${BENCH:-0}" != 1 ] || need gnuplot gnuplot-nox "the plots of make bench"
+	if [ "${BENCH:-0}" = 1 ]; then
+		need gnuplot gnuplot-nox "the plots of make bench"
+		need gdb-multiarch gdb-multiarch "scripts/bench/profile.sh"
+	fi
 	need_header libc6-dev "host tools" gcc stdio.h
 	need_header libelf-dev "objtool" gcc gelf.h
 	need_header libssl-dev "host tools" gcc openssl/opensslv.h

@@ -79,3 +79,30 @@ test_bench()
 	fi
 	unset A
 }
+
+test_profile()
+{
+	fresh
+	bench_tree
+	export WORK
+	stub nm 'printf "%s\n" "ffffffff81000010 T ask" "ffffffff81000020 t reset" "ffffffff81000040 T memset"'
+	# One instruction of the first, two of the second; the second sample has a tick.
+	stub gdb-multiarch '
+	n=0
+	log=$(sed -n "s/^monitor logfile //p" "$5" | head -n 2)
+	for f in $log; do
+		n=$((n + 1))
+		for pc in 010 024 028 $([ $n = 1 ] || echo 040 044 048); do
+			echo "Trace 0: 0x7f0000000000 [00000000/ffffffff81000$pc/00000003/ff000000] x"
+		done >$f
+	done
+	cp "$5" "$WORK/s/commands"'
+	ok scripts/bench/profile.sh x86 ask
+	is "$OUT" $'x86, ask: 3 instructions\n       2  66.7 %  reset\n       1  33.3 %  ask'
+	has "$(cat "$WORK/s/commands")" "break *ask"
+	has "$(tail -n 1 "$WORK/s/runs")" "-gdb unix:"
+	no 2 "has no function nobody" scripts/bench/profile.sh x86 nobody
+	stub gdb-multiarch 'true'
+	no 1 "ask was not called 20 times on x86" scripts/bench/profile.sh x86 ask
+	no 2 "which architecture?" scripts/bench/profile.sh
+}
