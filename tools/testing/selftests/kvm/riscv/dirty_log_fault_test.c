@@ -15,7 +15,7 @@
 #include "ucall_common.h"
 
 #define SLOT		10
-#define GPA		(1ul << 32)
+#define GPA		0x100000000ul
 #define SIZE		(2ul << 20)	/* a huge page, aligned to it */
 #define PATTERN		0x5ca1ab1e0ddba11ull
 #define TIMEOUT		20	/* seconds */
