@@ -41,13 +41,31 @@ affected_others()
 	done
 }
 
+# kernel ARCH LOG: build it, with W=1. What a run that was stopped half way has
+# compiled, and was told of, is not known any more: then from the start.
+kernel()
+{
+	local started=$WORK/out-$1/.started status=0
+
+	[ ! -e "$started" ] || rm -rf "${WORK:?}/out-$1"
+	mkdir -p "$WORK/out-$1"
+	touch "$started"
+	runner "$1" kernel >"$2" 2>&1 || status=$?
+	rm -f "$started"
+	return "$status"
+}
+
 # warnings ARCH: what W=1 said of those files that were not up to date when the
 # kernel was built. What is has been compiled for an earlier commit, which was told.
 warnings()
 {
 	sed -nE '/(warning|error):/ { s,^(\.\./)+,,; s/:[0-9]*:[0-9]*:/:/; p }' "$BUILD/commits-$1/logs/kernel.log" |
-		LC_ALL=C sort
+		LC_ALL=C sort -u
 }
+
+# known_warnings ARCH: the file with those of Linux without the series, and of what
+# topics stand on
+known_warnings() { printf '%s/%s.w1.%.12s\n' "$OUT" "$1" "$(tree_git rev-parse refs/series/base)"; }
 
 # forget ARCH: have all warnings of KVM come again
 forget() { rm -rf "${WORK:?}/out-$1/arch/$1/kvm" "${WORK:?}/out-$1/virt/kvm"; }
@@ -116,9 +134,11 @@ compared()
 	fi
 	checkout "$base"
 	forget "$1"
-	runner "$1" kernel >"$OUT/$1-base.log" 2>&1 ||
+	kernel "$1" "$OUT/$1-base.log" ||
 		DIE_STATUS=3 die "the base does not build for $1" "see $OUT/$1-base.log"
-	warnings "$1" >"$OUT/$1.w1.base"
+	# What was up to date, e.g. since the run for another topic, is not told again.
+	{ warnings "$1"; cat "$(known_warnings "$1")" 2>/dev/null; } | LC_ALL=C sort -u >"$OUT/$1.w1.new"
+	mv "$OUT/$1.w1.new" "$(known_warnings "$1")"
 }
 
 # compiles ARCH: the commit that is checked out
@@ -178,8 +198,8 @@ one()
 		builds "$commit" "$arch" "$log"
 		return
 	fi
-	runner "$arch" kernel >"$log" 2>&1 || { say "  $arch: does not build, see $log"; return 1; }
-	comm -13 "$OUT/$arch.w1.base" <(warnings "$arch") >"$OUT/$arch.w1.new"
+	kernel "$arch" "$log" || { say "  $arch: does not build, see $log"; return 1; }
+	comm -13 "$(known_warnings "$arch")" <(warnings "$arch") >"$OUT/$arch.w1.new"
 	[ ! -s "$OUT/$arch.w1.new" ] || {
 		say "  $arch: new warnings with W=1:"
 		sed 's/^/    /' "$OUT/$arch.w1.new"
