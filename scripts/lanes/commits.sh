@@ -137,7 +137,7 @@ compared()
 	kernel "$1" "$OUT/$1-base.log" ||
 		DIE_STATUS=3 die "the base does not build for $1" "see $OUT/$1-base.log"
 	# What was up to date, e.g. since the run for another topic, is not told again.
-	{ warnings "$1"; cat "$(known_warnings "$1")" 2>/dev/null; } | LC_ALL=C sort -u >"$OUT/$1.w1.new"
+	{ warnings "$1"; cat "$(known_warnings "$1")" 2>/dev/null || :; } | LC_ALL=C sort -u >"$OUT/$1.w1.new"
 	mv "$OUT/$1.w1.new" "$(known_warnings "$1")"
 }
 
