@@ -106,8 +106,18 @@ asm("	.pushsection .text, \"ax\"\n"
 
 extern const char guest_l1[], guest_l2[], guest_cpu_on[];
 
+/* Complete the exit that is open, and no more than that. */
+static void complete_exit(struct kvm_vcpu *vcpu)
+{
+	vcpu->run->immediate_exit = 1;
+	TEST_ASSERT(__vcpu_run(vcpu) == -1 && errno == EINTR,
+		    "KVM_RUN ignores immediate_exit");
+	vcpu->run->immediate_exit = 0;
+}
+
 static void reset_by_init(struct kvm_vcpu *vcpu, struct kvm_vcpu *caller)
 {
+	complete_exit(vcpu);
 	vcpu_ioctl(vcpu, KVM_ARM_VCPU_INIT, &vcpu->init);
 }
 
@@ -128,15 +138,6 @@ static u64 run_to_report(struct kvm_vcpu *vcpu)
 	memcpy(&value, run->mmio.data, sizeof(value));
 
 	return value;
-}
-
-/* Complete the exit that is open, and no more than that. */
-static void complete_exit(struct kvm_vcpu *vcpu)
-{
-	vcpu->run->immediate_exit = 1;
-	TEST_ASSERT(__vcpu_run(vcpu) == -1 && errno == EINTR,
-		    "KVM_RUN ignores immediate_exit");
-	vcpu->run->immediate_exit = 0;
 }
 
 static void set_mp_state(struct kvm_vcpu *vcpu, u32 state)
