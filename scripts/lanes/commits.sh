@@ -10,9 +10,9 @@
 # for a part of the series. BOOTS=last: what a commit changes builds, kernel or
 # selftests, and the last one that can affect an architecture boots there.
 #
-# What passed is remembered in build/commits-log/passed by the content of the
-# commit, the kernel configuration, the compiler and the list of tests, and not
-# run again unless FORCE=1.
+# What passed is remembered in CACHE/commits-passed by the content of the commit,
+# the kernel configuration, the compiler and, where it was booted, the runner and
+# the list of tests, and not run again unless FORCE=1.
 
 . "$(dirname -- "$0")/../common.sh"
 # shellcheck source=scripts/lanes/compile.sh
@@ -24,6 +24,7 @@ RUNNER=${RUNNER:-tools/testing/selftests/kvm/qemu}
 BOOTS=${BOOTS:-all}
 WORK=$BUILD/commits
 OUT=$BUILD/commits-log
+PASSED=$CACHE/commits-passed
 wrong=0
 
 tree_git() { git -C "$TREE" "$@"; }
@@ -95,8 +96,8 @@ checkout()
 	git -C "$TREE" archive "$RUNNER_REV" | tar -C "$WORK/$RUNNER" -xf -
 }
 
-# key COMMIT ARCH: all that the verdict depends on, i.e. neither the documentation
-# nor what other architectures have to themselves
+# key COMMIT ARCH builds|boots: all that this verdict depends on, i.e. neither the
+# documentation nor what other architectures have to themselves
 key()
 {
 	local foreign
@@ -112,11 +113,15 @@ key()
 			config "$2"
 			"clang$CLANG" --version | head -n 1
 		else
-			tree_git rev-parse "$RUNNER_REV"
+			if [ "$3" = boots ]; then
+				tree_git rev-parse "$RUNNER_REV"
+			else
+				tree_git ls-tree -r "$RUNNER_REV" | grep -E "	(kernel\.config|arch/$2\.config|build\.sh)$"
+			fi
 			"$(cross_of "$2")gcc" --version | head -n 1
 			tests_at "$1" "$2"
 		fi
-	} | sha256sum | cut -c1-40
+	} | sha256sum | sed -E "s/^(.{40}).*/\1-$3/"
 }
 
 # compared ARCH: what W=1 says of the base, for comparison, once a run
@@ -234,7 +239,7 @@ tree_git rev-parse -q --verify "$RUNNER_REV" >/dev/null || RUNNER_REV=HEAD:$RUNN
 range=${1:-$base..HEAD}
 tree_git rev-list "$range" >/dev/null 2>&1 || die "$range is not a range of commits in $TREE" "commits.sh HEAD~3..HEAD"
 [ -z "$OTHERS" ] || need_clang
-mkdir -p "$OUT"
+mkdir -p "$OUT" "$CACHE"
 if [ ! -e "$WORK/.git" ]; then
 	need_space "$BUILD" 3072
 	rm -rf "$WORK"
@@ -256,17 +261,17 @@ for commit in $(tree_git rev-list --reverse "$range"); do
 done
 ran=0
 before=0
-touch "$OUT/passed"
+touch "$PASSED"
 for commit in $(tree_git rev-list --reverse "$range"); do
 	say "$(tree_git log -1 --format='%h %s' "$commit")"
 	archs=$(affected "$commit^" "$commit")
 	archs+=" $(affected_others "$commit")"
 	[ "$archs" != " " ] || say "  nothing that $ARCH${OTHERS:+ $OTHERS} compile"
 	for arch in $archs; do
-		built=
-		key=$(key "$commit" "$arch")
-		[ "$(verdict "$commit" "$arch")" = boots ] || built=$key-builds
-		if [ "${FORCE:-0}" != 1 ] && grep -qxE "$key${built:+|$built}" "$OUT/passed"; then
+		key=$(key "$commit" "$arch" boots)
+		booted=$key
+		[ "$(verdict "$commit" "$arch")" = boots ] || key=$(key "$commit" "$arch" builds)
+		if [ "${FORCE:-0}" != 1 ] && grep -qxF -e "$key" -e "$booted" "$PASSED"; then
 			say "  $arch: passed before"
 			before=$((before + 1))
 			continue
@@ -275,7 +280,7 @@ for commit in $(tree_git rev-list --reverse "$range"); do
 		checkout "$commit"
 		ran=$((ran + 1))
 		if one "$commit" "$arch"; then
-			echo "${built:-$key}" >>"$OUT/passed"
+			echo "$key" >>"$PASSED"
 		else
 			wrong=1
 		fi
