@@ -253,13 +253,49 @@ left_out()
 	say "  make check-full runs them"
 }
 
-# verdict LINE: a result, for verdict.ktap; NOTES is what the runner says of it
-verdict() { verdicts+=("${notes[@]}" "$1 $((++nr_verdicts)) $2"); notes=(); }
+# verdict pass|skip|fail NAME [WHY]: of a test of $id, or with no NAME of the run, for
+# verdict.ktap, and for what is remembered of each test. NOTES is what the runner
+# says of it.
+verdict()
+{
+	local ok=ok seconds=""
+
+	[ "$1" != fail ] || ok="not ok"
+	count[$1]=$((count[$1] + 1))
+	[[ ${notes[0]:-} != "# time "* ]] || seconds=${notes[0]##* }
+	verdicts+=("${notes[@]}" "$ok $((++nr_verdicts)) $id${2:+.$2}${3:+ # $3}")
+	[ -z "$2" ] || last+=("$2|$1|$seconds|$state|$(date -u +%FT%TZ)|${3:-}")
+	notes=()
+}
+
+# remember FILE: the last verdict of each test, whenever it was
+remember()
+{
+	local old=()
+
+	[ ! -e "$1" ] || mapfile -t old <"$1"
+	printf '%s\n' "${last[@]}" "${old[@]}" | awk -F '|' 'NF && !seen[$1]++' >"$1"
+	last=()
+}
+
+# origin ARCH VARIANT: what has booted, "KEY: VALUE"
+origin()
+{
+	local dir=$BUILD/$1$SUFFIX/results
+
+	tr -d '\r\000' <"$dir/$2.console" 2>/dev/null |
+		sed -nE 's/^.*Linux version ([^ ]+) \([^ ]*\) \((.*), [^,]*\) #.*/kernel: \1\ncompiler: \2/p' | head -n 2 || :
+	if [ "$2" = vmx ]; then
+		sed -nE 's/.*(Bochs x86 Emulator [0-9.]+).*/emulator: \1/p' "$dir/bochs/bochs.log" 2>/dev/null | head -n 1 || :
+	else
+		"$(runner "$1" -s print-QEMU)" --version 2>/dev/null | sed -n '1s/^/emulator: /p' || :
+	fi
+}
 
 run()
 {
-	local arch status worst=0 line number name out variant tests notes=() verdicts=() nr_verdicts=0 id
-	local -i passed=0 failed=0 skipped=0
+	local arch status worst=0 line bad name why out variant tests notes=() verdicts=() nr_verdicts=0 id state last=()
+	local -A count=([pass]=0 [fail]=0 [skip]=0)
 	local results=${RESULTS:-$BUILD/results}
 	local -a wrong=()
 	local -A pids=()
@@ -269,6 +305,7 @@ run()
 	[ "$TESTS" = all ] || known TESTS "$TESTS"
 	known SKIP "${SKIP:-}"
 	kernel_tree >/dev/null
+	state=$("$TOP/scripts/lanes/results.py" state)
 	# All at once if there are enough processors, else one after the other.
 	for arch in $ARCH; do
 		tests=$(tests_of "$arch")
@@ -296,12 +333,16 @@ run()
 		variant=$(variant_of "$arch")
 		out=$results/$arch$SUFFIX-$variant-$ON
 		status=0
+		record "$out.run" "arch: $arch" "on: $ON" "variant: $variant" "profile: $(profile)" "llvm: ${LLVM:-}" \
+			"topic: ${TOPIC:-}" "tests: $TESTS" "skip: ${SKIP:-}"
 		if [ -n "${pids[$arch]:-}" ]; then
 			wait "${pids[$arch]}" || status=$?
 			cat "$results/$arch$SUFFIX.out"
 		else
 			boot "$arch" "$tests" "$variant" || status=$?
 		fi
+		recorded "$out.run"
+		origin "$arch" "$variant" >>"$out.run"
 		for line in ktap console status; do
 			cp "$BUILD/$arch$SUFFIX/results/$variant.$line" "$out.$line" 2>/dev/null || rm -f "$out.$line"
 		done
@@ -309,57 +350,55 @@ run()
 		0|1) ;;
 		2|3|4|5)
 			[ "$worst" -ge "$status" ] || worst=$status
-			wrong+=("$arch (status $status)")
-			failed+=1
 			;;
-		*) worst=5; wrong+=("$arch (status $status)"); failed+=1 ;;
+		*) worst=5 ;;
 		esac
 		id=$arch.$variant
-		[ "$status" -le 1 ] || verdict "not ok" "$id # ended early, status $status"
+		if [ "$status" -gt 1 ]; then
+			wrong+=("$arch (status $status)")
+			verdict fail "" "ended early, status $status"
+		fi
 		[ -e "$out.ktap" ] || continue
 		while read -r line; do
 			[[ $line != "# time "* ]] || notes+=("# time $id.${line#\# time kvm:}")
 			[[ $line != "# kvm:"* ]] || notes+=("$line")
 			[[ $line =~ ^(not\ )?ok\ ([0-9]+)\ (-\ )?(kvm:)?([^ ]+)(.*)$ ]] || continue
-			number=${BASH_REMATCH[1]}
+			bad=${BASH_REMATCH[1]}
 			name=${BASH_REMATCH[5]}
-			if must_fail "$arch" "$name" && [[ ${BASH_REMATCH[6]} != *"# did not build"* ]]; then
-				if [ -n "$number" ]; then
-					passed+=1
+			why=${BASH_REMATCH[6]# \# }
+			if must_fail "$arch" "$name" && [[ $why != "did not build"* ]]; then
+				if [ -n "$bad" ]; then
 					say "  $name fails on the base, as it must"
 					# As it must: why is in the runner's own file.
 					[[ ${notes[0]:-} == "# time "* ]] && notes=("${notes[0]}") || notes=()
-					verdict ok "$id.$name # fails on the base, as it must"
+					verdict pass "$name" "fails on the base, as it must"
 				else
-					failed+=1
-					verdict "not ok" "$id.$name # passes on the base: it shows nothing"
+					verdict fail "$name" "passes on the base: it shows nothing"
 					wrong+=("$arch $name passes on the base: it shows nothing")
 				fi
-			elif [[ ${BASH_REMATCH[6]} == *"# SKIP"* ]]; then
-				skipped+=1
-				verdict ok "$id.$name # SKIP${BASH_REMATCH[6]#*\# SKIP}"
-			elif [ -n "$number" ]; then
-				failed+=1
+			elif [[ $why == SKIP* ]]; then
+				verdict skip "$name" "$why"
+			elif [ -n "$bad" ]; then
 				wrong+=("$arch $name")
-				verdict "not ok" "$id.$name${BASH_REMATCH[6]}"
+				verdict fail "$name" "$why"
 			else
-				passed+=1
-				verdict ok "$id.$name${BASH_REMATCH[6]}"
+				verdict pass "$name" "$why"
 			fi
 		done <"$out.ktap"
+		remember "$out.tests"
 	done
 	trap - INT TERM HUP
 	printf '%s\n' "KTAP version 1" "1..$nr_verdicts" "${verdicts[@]}" >"$results/verdict.ktap"
-	[ "$failed" -eq 0 ] || [ "$worst" -gt 0 ] || worst=1
+	[ "${count[fail]}" -eq 0 ] || [ "$worst" -gt 0 ] || worst=1
 	echo "$worst" >"$BUILD/status"
 	say ""
-	if [ "$failed" -gt 0 ]; then
+	if [ "${count[fail]}" -gt 0 ]; then
 		printf 'wrong: %s\n' "${wrong[@]}"
 		say "logs:  $results/"
 		say "next:  make rerun ARCH=... TESTS=... to run one again, make shell ARCH=... to look around"
 	fi
 	left_out
-	say "$passed passed, $failed failed, $skipped skipped"
+	say "${count[pass]} passed, ${count[fail]} failed, ${count[skip]} skipped"
 	return "$worst"
 }
 

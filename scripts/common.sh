@@ -59,6 +59,19 @@ note_status()
 	[ "$1" = 2 ] && grep -qs '[1-9]' "$BUILD/status" || echo "$1" >"$BUILD/status"
 }
 
+# record FILE [LINE...]: for "make report", of which state of this repository a result
+# is, when its run began, and what the LINEs ("KEY: VALUE") say; recorded FILE: it is
+# complete.
+record()
+{
+	local file=$1
+
+	shift
+	mkdir -p "${file%/*}"
+	printf '%s\n' "state: $("$TOP/scripts/lanes/results.py" state)" "began: $(date -u +%FT%TZ)" "$@" >"$file"
+}
+recorded() { printf 'ended: %s\n' "$(date -u +%FT%TZ)" >>"$1"; }
+
 # base_key KEY: the value of a "key: value" line of BASE.
 base_key() { sed -n "s/^$1: *//p" "$PATCHES/BASE"; }
 

@@ -173,6 +173,7 @@ known_arches "$*"
 mkdir -p "$OUT"
 A=${A:-$(ON=base "$TOP/scripts/check.sh" base-path)}
 tests
+record "$OUT/bench.run" "arch: $*"
 echo "arch,host,kernel,run,row,x,value" >"$CSV"
 for arch; do
 	build_programs "$arch"
@@ -181,6 +182,7 @@ for arch; do
 done
 tables | tee "$OUT/bench.txt"
 plots "$@"
+recorded "$OUT/bench.run"
 say ""
 say "values: $CSV"
 [ -z "$(compgen -G "$OUT/*.svg")" ] || say "plots:  $OUT/*.svg"

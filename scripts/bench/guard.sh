@@ -83,6 +83,7 @@ mkdir -p "$OUT"
 tests
 for arch; do
 	build_programs "$arch"
+	record "$OUT/$arch.run" "toolchain: $(toolchain "$arch")"
 	count "$arch" >"$OUT/$arch.now"
 	[ -s "$OUT/$arch.now" ] || DIE_STATUS=1 die "nothing was counted on $arch" "see $OUT/$arch-quick.log"
 	if [ "$RECORD" = 1 ]; then
@@ -100,6 +101,7 @@ for arch; do
 		mv "$OUT/$arch.now" "$OUT/$arch.first"
 		count "$arch" | awk 'FNR == NR { n[$1] = $2; next } { print $1, ($1 in n) && n[$1] < $2 ? n[$1] : $2 }' "$OUT/$arch.first" - >"$OUT/$arch.now"
 	fi
+	recorded "$OUT/$arch.run"
 	compare "$arch" "$same" || { status=1; continue; }
 	say "  $arch: $(wc -l <"$OUT/$arch.now") hot paths are no longer than recorded$([ "$same" = 1 ] || echo ", within ${PERCENT:-4} % for another compiler or QEMU")"
 done

@@ -57,8 +57,18 @@ expected()
 }
 
 mkdir -p "$COVERAGE_OUT"
+# report: also into build/coverage.txt, for "make report"
+report()
+{
+	local status=0
+
+	record "$BUILD/coverage.run" "arch: $ARCH"
+	expected | python3 "$TOP/scripts/lanes/coverage.py" report | tee "$BUILD/coverage.txt" || status=$?
+	recorded "$BUILD/coverage.run"
+	return "$status"
+}
 if [ "${1:-run}" = report ]; then
-	expected | python3 "$TOP/scripts/lanes/coverage.py" report
+	report
 	exit
 fi
 
@@ -130,6 +140,6 @@ for arch in $ARCH; do
 			"$RESULTS/$arch$SUFFIX-$variant-series.console" || wrong=1
 	done
 done
-expected | python3 "$TOP/scripts/lanes/coverage.py" report || wrong=1
+report || wrong=1
 say "coverage: $(($(date +%s) - start)) s"
 exit "$wrong"

@@ -44,10 +44,21 @@ known_arches "$ARCH"
 [ -e "$TREE/.git" ] || die "there is no tree at $TREE" "make tree"
 git -C "$TREE" rev-parse -q --verify refs/series/base >/dev/null ||
 	die "$TREE has no refs/series/base" "make tree"
+# report: also into build/mutants.txt, for "make report"
+report()
+{
+	local status=0
+
+	record "$BUILD/mutants.run" "arch: $ARCH" "only: ${ONLY:-}" "kinds: ${KINDS:-}"
+	# shellcheck disable=SC2086 # words
+	mutants report $ARCH | tee "$BUILD/mutants.txt" || status=$?
+	recorded "$BUILD/mutants.run"
+	return "$status"
+}
 # shellcheck disable=SC2086 # words
 case ${1:-run} in
 list) mutants list $ARCH; exit ;;
-report) mutants report $ARCH; exit ;;
+report) report; exit ;;
 esac
 
 mkdir -p "$OUT"
@@ -80,7 +91,6 @@ for arch in $ARCH; do
 	done
 done
 wrong=0
-# shellcheck disable=SC2086 # words
-mutants report $ARCH || wrong=1
+report || wrong=1
 say "mutants: $(($(date +%s) - start)) s"
 exit "$wrong"

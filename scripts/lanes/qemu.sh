@@ -431,6 +431,7 @@ done
 case ${1:-run} in
 run|rerun)
 	mkdir -p "$BUILD/log" "$OUT"
+	record "${TABLE%.txt}.run" "arch: $ARCH" "rows: ${ROWS:-}" "sides: ${SIDES:-}"
 	for arch in $ARCH; do
 		kernel=$(guest_kernel "$arch")
 		for on in ${SIDES:-base series}; do
@@ -444,7 +445,10 @@ run|rerun)
 			[ "$status" -le 1 ] || say "  $arch $on: ended early (status $status)"
 		done
 	done
-	compare
+	status=0
+	compare || status=$?
+	recorded "${TABLE%.txt}.run"
+	exit "$status"
 	;;
 compare)
 	compare

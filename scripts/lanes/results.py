@@ -7,6 +7,7 @@
 				what full.sh has run: DIR/KEY/{lane.json,lane.ktap,log}
     results.py merge DIR...	one verdict of all ("make merge-results")
     results.py check FILE...	JUnit (.xml) and KCIDB (.json) are what they must be
+    results.py state		the state of this repository that results are of
 
 The lanes are those of full.sh, scripts/lanes/lanes says what each needs.
 
@@ -541,6 +542,9 @@ def main(args):
         return 0
     if what == 'check' and args:
         return check(args)
+    if what == 'state' and not args:
+        print(state())
+        return 0
     if what == 'merge':
         build = os.environ.get('BUILD') or os.path.join(TOP, 'build')
         origin = os.environ.get('ORIGIN') or 'kvm_vcpu_reset'
@@ -559,7 +563,7 @@ def main(args):
                 return done.returncode
             wanted = json.loads(done.stdout)['include']
         return merge(args or [os.path.join(build, 'lanes')], os.path.join(build, 'merged'), wanted, origin)
-    die(f'results.py knows matrix, keep, merge and check, not "{what}" with {len(args)} words', 'make help')
+    die(f'results.py knows matrix, keep, merge, check and state, not "{what}" with {len(args)} words', 'make help')
 
 
 if __name__ == '__main__':

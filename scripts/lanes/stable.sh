@@ -126,6 +126,7 @@ reproducers()
 
 mkdir -p "$LOG"
 : >"$MATRIX"
+record "${MATRIX%.txt}.run" "arch: $ARCH" "builds: ${BUILDS:-1}"
 mapfile -t commits < <(tree_git log --reverse --format=%H --grep='^Cc: .*stable@vger\.kernel\.org' refs/series/base..refs/series/composed)
 [ ${#commits[@]} -gt 0 ] || die "no commit of the series is marked Cc: stable" "see Documentation/process/stable-kernel-rules.rst"
 for version; do
@@ -156,5 +157,6 @@ for version; do
 	tree_git update-ref "refs/series/stable/$version-fixed" "$(work_git rev-parse HEAD)"
 	[ "${BUILDS:-1}" = 0 ] || reproducers "$version" > >(tee -a "$MATRIX")
 done
+recorded "${MATRIX%.txt}.run"
 say "stable: ${#commits[@]} commits, see $MATRIX"
 exit "$wrong"

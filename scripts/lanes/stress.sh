@@ -24,5 +24,11 @@ export KSELFTEST_VCPU_RESET_STORM_ARGS="-n $N -s $SEED"
 export KSELFTEST_VCPU_HOSTILE_TEST_ARGS="-n $((N / 1000 + 100)) -s $SEED"
 # Seconds: ten resets a second is what a busy machine has been seen to do.
 export TIMEOUT=$((N / 10 + 600))
-exec make -C "$TOP" --no-print-directory _lane ON=series ARCH="$ARCH" \
-	TESTS="vcpu_hostile_test vcpu_reset_storm"
+# What make check has found stays where it is.
+export RESULTS=$BUILD/stress
+record "$RESULTS/stress.run" "resets: $N" "seed: $SEED" "arch: $ARCH" "profile: ${PROFILE:-}" "variant: ${VARIANT:-}"
+status=0
+make -C "$TOP" --no-print-directory _lane ON=series ARCH="$ARCH" \
+	TESTS="vcpu_hostile_test vcpu_reset_storm" || status=$?
+recorded "$RESULTS/stress.run"
+exit "$status"

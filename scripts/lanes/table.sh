@@ -119,6 +119,7 @@ run)
 	out=$RESULTS
 	[ -z "${TESTS:-}" ] || out=$RESULTS/part
 	mkdir -p "$BUILD/log" "$out"
+	record "${TABLE%.txt}.run" "arch: $ARCH" "tests: ${TESTS:-}" "skip: ${SKIP:-}" "sides: ${SIDES:-}"
 	ended=0
 	for on in ${SIDES:-base series}; do
 		for arch in $ARCH; do
@@ -139,7 +140,10 @@ run)
 			tail -n 1 "$BUILD/log/table-$arch-$on.log" | sed "s/^/  $arch $on: /"
 		done
 	done
-	compare
+	status=0
+	compare || status=$?
+	recorded "${TABLE%.txt}.run"
+	[ "$status" = 0 ] || exit "$status"
 	[ "$ended" = 0 ] || die "a run ended early, the table lacks rows" "make table TESTS=... SIDES=... for what is missing"
 	;;
 compare)

@@ -89,6 +89,7 @@ of_topic()
 }
 
 mkdir -p "$LOG"
+record "${MATRIX%.txt}.run" "arch: $ARCH" "quick: ${QUICK:-0}"
 printf '%-18s %8s %8s %7s %7s %7s %11s %11s\n' topic patches applies builds boots passes reproduces checkpatch >"$MATRIX"
 failures=()
 for topic; do
@@ -122,5 +123,6 @@ done
 
 say ""
 cat "$MATRIX"
+recorded "${MATRIX%.txt}.run"
 [ ${#failures[@]} -eq 0 ] || printf 'wrong: %s\n' "${failures[@]}"
 exit "$wrong"

@@ -24,6 +24,7 @@ fake_runner()
 	case "\$*" in
 	*print-VARIANTS_*) echo vhe nvhe; exit ;;
 	*print-VARIANT*) echo vhe; exit ;;
+	*print-QEMU*) echo qemu-stub; exit ;;
 	esac
 	echo "\$ARCH: \$TESTS\${SKIP:+, skip: \$SKIP}"
 	mkdir -p "\$BUILD_PATH/results"
