@@ -188,6 +188,8 @@ lanes: ## print the lanes of check-full as jobs for more than one machine, in JS
 	@scripts/lanes/full.sh list
 merge-results: ## one verdict of what these machines have run, in KTAP, JUnit XML and KCIDB JSON (DIRS=)
 	@scripts/lanes/results.py merge $(DIRS)
+report: ## one page of what the last runs have found: build/report.html
+	@scripts/report/report.py
 
 ## One lane of check-full
 checkers: ## sparse, checkpatch, coccicheck, kernel-doc, W=1, htmldocs: what is new against the base
@@ -329,7 +331,7 @@ help_N             := 'resets of make stress; empty: 1000000'
 help_SEED          := 'of make stress (empty: the time) and make check-qemu (empty: 1)'
 help_V             := '1: show commands and their output'
 
-.PHONY: lanes merge-results coverage checkers others topics stable commits table mutants stress lanes-selftest fresh check-qemu
+.PHONY: lanes merge-results report coverage checkers others topics stable commits table mutants stress lanes-selftest fresh check-qemu
 .PHONY: all check setup base tree build rerun test-scripts shell refresh apply mbox $(CONFIGS)
 .PHONY: tree-path base-path image-path kselftest-path clean distclean help
 .PHONY: qemu _qemu

@@ -278,6 +278,17 @@ remember()
 	last=()
 }
 
+# sayings CONSOLE FILE: what the comparison with a new vCPU and the storm have last said
+# of themselves
+sayings()
+{
+	local new before=
+
+	new=$(tr -d '\r\000' <"$1" 2>/dev/null | grep -E '^kvm:vcpu_reset_(test|storm): # ' || :)
+	[ ! -e "$2" ] || before=$(<"$2")
+	awk 'FNR == NR { said[$1]; print; next } !($1 in said)' <(echo "$new") <(echo "$before") | sed '/^$/d' >"$2"
+}
+
 # origin ARCH VARIANT: what has booted, "KEY: VALUE"
 origin()
 {
@@ -386,6 +397,7 @@ run()
 			fi
 		done <"$out.ktap"
 		remember "$out.tests"
+		sayings "$out.console" "$out.says"
 	done
 	trap - INT TERM HUP
 	printf '%s\n' "KTAP version 1" "1..$nr_verdicts" "${verdicts[@]}" >"$results/verdict.ktap"
