@@ -61,6 +61,7 @@ N        ?=
 VMM_QEMU_DIR ?=
 GUEST_KERNEL ?=
 SETUP    ?= install
+WAIT     ?= 0
 DIRS     ?=
 MATRIX   ?=
 VARIANTS ?=
@@ -112,7 +113,7 @@ RUNNER := tools/testing/selftests/kvm/qemu
 export BUILD CACHE TREE KERNEL ARCH ON VARIANT PROFILE TESTS NR_CPUS MEMORY TIMEOUT_SCALE
 export N SEED VARIANTS KINDS DIRS MATRIX ORIGIN ONLY QUICK EXPLAINED SIDES SKIP OTHERS LANES AFTER BOOT_TIMEOUT
 export BUSYBOX QEMU BRANCH TOPIC TRAILERS VERSION SINCE FORCE SETUP V LLVM JOBS SUFFIX RUNNER SHORT ROWS COUNT
-export VMM_QEMU_DIR GUEST_KERNEL
+export VMM_QEMU_DIR GUEST_KERNEL WAIT
 export USE_CCACHE := $(CCACHE)
 
 # kbuild takes no path with spaces; only the build directory must be without.
@@ -184,6 +185,9 @@ test-scripts: ## test the scripts here: seconds, no kernel
 	@scripts/test/mutants
 shell: ## a shell in the virtual machine of one ARCH; leave it with "exit" or Ctrl-A X
 	@scripts/check.sh shell
+debug: ## the same with a stub for gdb, and debug info; prints the line for gdb (WAIT=1: before all)
+	@GDB=1 scripts/setup.sh $(ARCH)
+	@scripts/check.sh debug
 lanes: ## print the lanes of check-full as jobs for more than one machine, in JSON
 	@scripts/lanes/full.sh list
 merge-results: ## one verdict of what these machines have run, in KTAP, JUnit XML and KCIDB JSON (DIRS=)
@@ -282,7 +286,7 @@ help: ## this text
 help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS SKIP SIDES LANES CHECKERS AFTER RANGE OTHERS ONLY QUICK \
 	EXPLAINED ON VARIANT QEMU NR_CPUS MEMORY TIMEOUT_SCALE BOOT_TIMEOUT KERNEL BUILD CACHE BRANCH TOPIC TRAILERS \
 	VERSION SINCE FORCE BUSYBOX SETUP DIRS MATRIX ORIGIN VARIANTS KINDS N SEED SHORT ROWS COUNT VMM_QEMU_DIR \
-	GUEST_KERNEL V
+	GUEST_KERNEL WAIT V
 help_ARCH          := 'of riscv arm64 x86'
 help_PROFILE       := 'debug, rt, vmx (x86 on kvm_intel in Bochs) or empty'
 help_LLVM          := 'suffix of clang, such as -19; empty: gcc'
@@ -329,10 +333,11 @@ help_VARIANTS      := 'for make coverage, such as "aia vmx"; empty: all of ARCH'
 help_KINDS         := 'of mutants: statements conditions locks; empty: all'
 help_N             := 'resets of make stress; empty: 1000000'
 help_SEED          := 'of make stress (empty: the time) and make check-qemu (empty: 1)'
+help_WAIT          := '1: make debug has the machine wait for gdb before its first instruction'
 help_V             := '1: show commands and their output'
 
 .PHONY: lanes merge-results report coverage checkers others topics stable commits table mutants stress lanes-selftest fresh check-qemu
-.PHONY: all check setup base tree build rerun test-scripts shell refresh apply mbox $(CONFIGS)
+.PHONY: all check setup base tree build rerun test-scripts shell debug refresh apply mbox $(CONFIGS)
 .PHONY: tree-path base-path image-path kselftest-path clean distclean help
 .PHONY: qemu _qemu
 .PHONY: check-full _all _scripts _check _check-full _lane _tree _clean _distclean $(build_goals)

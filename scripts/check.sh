@@ -8,6 +8,7 @@
 #	check.sh run		boot each, run the tests, say what came out
 #	check.sh summary	where things are and what to type next
 #	check.sh shell		a shell in the virtual machine
+#	check.sh debug		the same for gdb, with a kernel that has debug info
 #	check.sh base-path | image-path | kselftest-path
 #
 # Which tests: TESTS, or those of patches/<version>/tests. On the base, a test
@@ -451,11 +452,12 @@ summary)
 	say "next: make check (boots them and passes the tests), make shell ARCH=${ARCH%% *}, make help"
 	echo 0 >"$BUILD/status"
 	;;
-shell)
-	one_arch "make shell ARCH=riscv"
+shell|debug)
+	one_arch "make $1 ARCH=riscv"
 	BUSYBOX=${BUSYBOX:-$(busybox "$ARCH")}
-	say "leave with \"exit\", or kill QEMU with Ctrl-A X"
-	runner "$ARCH" shell
+	# Beside the kernel without debug info, which is not built anew.
+	[ "$1" = shell ] || set -- debug "KERNEL_BUILD_PATH=$(kernel_tree)/out-$ARCH$SUFFIX-gdb" "WAIT=${WAIT:-0}"
+	runner "$ARCH" "$@"
 	;;
 base-path)
 	[ -e "$TREE/.git" ] || "$TOP/scripts/locked.sh" "$TOP/scripts/series.py" tree >&2
@@ -475,6 +477,6 @@ kselftest-path)
 	say "$BUILD/$ARCH$SUFFIX/kselftest_install"
 	;;
 *)
-	die "check.sh knows build, run, summary, shell, base-path, image-path and kselftest-path, not \"${1:-}\"" "make help"
+	die "check.sh knows build, run, summary, shell, debug, base-path, image-path and kselftest-path, not \"${1:-}\"" "make help"
 	;;
 esac

@@ -114,6 +114,7 @@ probe()
 		need gnuplot gnuplot-nox "the plots of make bench"
 		need gdb-multiarch gdb-multiarch "scripts/bench/profile.sh"
 	fi
+	[ "${GDB:-0}" != 1 ] || need gdb-multiarch gdb-multiarch "make debug"
 	need_header libc6-dev "host tools" gcc stdio.h
 	need_header libelf-dev "objtool" gcc gelf.h
 	need_header libssl-dev "host tools" gcc openssl/opensslv.h
