@@ -5,20 +5,13 @@
 # emulates SVM only; Bochs emulates VMX with EPT, on one CPU, and slowly.
 #
 #	bochs.sh get				fetch Bochs, print where it is
-#	bochs.sh run KERNEL CPIO... -- DIR	boot, results in DIR
+#	bochs.sh run KERNEL INITRD DIR		boot, results in DIR
 #
-# "run" puts the kernel and the archives, one after the other, on a boot CD.
-# The archives are those of the QEMU runner: base.cpio, one for each test, and
-# the one with run.conf; with the names TESTS="a b" or SKIP="c" the last one is
-# made here. init reports on the second serial port, "verdict=" on the command
-# line names it. DIR then has results.ktap, console.log, and bochs.log for what
-# Bochs says.
+# INITRD is what the QEMU runner writes with the target "initrd". init reports on the
+# second serial port, "verdict=" on the command line names it. DIR then has
+# results.ktap, console.log, and bochs.log for what Bochs says.
 #
-# Environment: TESTS; SKIP; TEST_TIMEOUT, seconds of the guest for each of TESTS;
-# BOOT_TIMEOUT, QUIET_TIMEOUT (nothing new on the verdict channel) and
-# TOTAL_TIMEOUT, seconds of the host; MEMORY in MiB; BOCHS_CPU, a CPU model of
-# Bochs; BOCHS_IPS, how many instructions are a second of the guest; CMDLINE,
-# added to the kernel's command line.
+# Environment: BOOT_TIMEOUT, seconds of the host; MEMORY in MiB.
 #
 # Two things of VMX do not work in Bochs 3.0. It refuses a posted-interrupt
 # descriptor, so APICv is off. And no interrupt ends the run of a guest that was
@@ -34,18 +27,15 @@
 # ended early.
 
 . "$(dirname -- "$0")/common.sh"
+. "$TOP/scripts/debian.sh"
 export LC_ALL=C
 
-TESTS=${TESTS:-}
-SKIP=${SKIP:-}
-TEST_TIMEOUT=${TEST_TIMEOUT:-300}
 BOOT_TIMEOUT=${BOOT_TIMEOUT:-600}
-QUIET_TIMEOUT=${QUIET_TIMEOUT:-600}
-TOTAL_TIMEOUT=${TOTAL_TIMEOUT:-3600}
 MEMORY=${MEMORY:-2048}
-BOCHS_CPU=${BOCHS_CPU:-tigerlake}
-BOCHS_IPS=${BOCHS_IPS:-100000000}
-CMDLINE=${CMDLINE:-}
+# Seconds of the host with nothing new on the verdict channel
+QUIET_TIMEOUT=600
+# A second of the guest, in instructions
+IPS=100000000
 
 TMP=
 BOCHS_PID=
@@ -62,103 +52,38 @@ trap 'exit 5' INT TERM HUP
 
 # ---- get ---------------------------------------------------------------------
 
-# here: the newest complete Bochs in the cache, or nothing
-here()
-{
-	local dir last=
-
-	for dir in "$CACHE"/bochs-*; do
-		[ ! -e "$dir/complete" ] || last=$dir
-	done
-	printf '%s' "$last"
-}
-
-# needed PROGRAM...: the libraries of programs that were unpacked in $TMP/root
-needed()
-{
-	local program dirs
-
-	dirs=$(find "$TMP/root/usr/lib" -name '*.so*' -printf '%h\n' | sort -u | paste -sd:)
-	for program; do
-		if ! "$LOADER" --library-path "$dirs" --list "$program" >"$TMP/list" 2>&1 ||
-		   grep -q 'not found' "$TMP/list"; then
-			grep 'not found' "$TMP/list" >&2 || tail -n 3 "$TMP/list" >&2
-			die "a library of $(basename -- "$program") was not among the packages"
-		fi
-		sed -n 's/^.* => \([^ ]*\) (.*$/\1/p' "$TMP/list"
-	done | sort -u
-}
-
 get()
 {
-	local uri arch version plugins new library dir
-	local -a apt names
+	local root new plugins file libraries
+	local -a roots
 
-	dir=$(here)
-	if [ -n "$dir" ]; then
-		printf '%s\n' "$dir"
-		return
-	fi
-	command -v apt-get >/dev/null || die "only Debian's apt can fetch Bochs" "use a Debian machine"
-	# shellcheck disable=SC2016 # apt expands it
-	uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | sed -n 1p)
-	[ -n "$uri" ] || die "apt knows no Debian archive to fetch Bochs from" "apt-get update"
-	arch=$(dpkg --print-architecture)
+	! cached bochs || return 0
 	need_space "$CACHE" 400
-
 	trap clean_up EXIT	# $(get) has not inherited it
 	TMP=$(mktemp -d "$CACHE/bochs.new.XXXXXX")
-	mkdir -p "$TMP/lists/partial" "$TMP/parts" "$TMP/deb" "$TMP/root"
-	printf 'deb [signed-by=%s] %s trixie main\n' \
-		/usr/share/keyrings/debian-archive-keyring.gpg "$uri" >"$TMP/sources.list"
-	apt=(-qq -o "Dir::Etc::sourcelist=$TMP/sources.list" -o "Dir::Etc::sourceparts=$TMP/parts"
-	     -o "Dir::State::lists=$TMP/lists" -o "Dir::Cache::pkgcache=" -o "Dir::Cache::srcpkgcache="
-	     -o "Dir::Cache::archives=$TMP/deb" -o "Dir::State::status=/dev/null"
-	     -o "APT::Architecture=$arch" -o "APT::Architectures=$arch"
-	     -o "APT::Sandbox::User=root" -o "Acquire::Languages=none")
-
-	# apt finds all that these depend on. Of the rest, only libraries are of
-	# use to programs which are not installed.
-	names=(bochs bochs-term bochsbios vgabios isolinux syslinux-common xorriso ncurses-base)
-	if ! apt-get "${apt[@]}" update >"$TMP/log" 2>&1 ||
-	   ! apt-get "${apt[@]}" -y --no-install-recommends --print-uris install "${names[@]}" >"$TMP/uris" 2>"$TMP/log" ||
-	   ! sed "s/^'[^']*' \([^_ ]*\)_.*/\1/" "$TMP/uris" | grep -E '^(lib|zlib)' >"$TMP/libraries" ||
-	   ! (cd "$TMP/deb" && xargs apt-get "${apt[@]}" download "${names[@]}" <"$TMP/libraries") >"$TMP/log" 2>&1; then
-		tail -n 5 "$TMP/log" >&2
-		die "apt could not fetch Bochs" "check the network"
-	fi
-	for library in "$TMP"/deb/*.deb; do
-		dpkg-deb --fsys-tarfile "$library" | tar -x -C "$TMP/root"
-	done
-
+	fetch_debs Bochs "$TMP" "$(dpkg --print-architecture)" "use a Debian machine" \
+		bochs bochs-term bochsbios vgabios isolinux syslinux-common xorriso ncurses-base
+	root=$TMP/root
+	# shellcheck disable=SC2034 # libraries_of knows its name
+	roots=("$root")
 	# What runs, and nothing else
 	new=$TMP/new
-	mkdir -p "$new/bin" "$new/lib" "$new/plugins" "$new/share/terminfo/l"
-	LOADER=$(find "$TMP/root/usr" -name 'ld-linux*.so.*' -print -quit)
-	[ -n "$LOADER" ] || die "libc6 for $arch has no ld.so"
-	plugins=$(find "$TMP/root/usr/lib" -type d -path '*/bochs/plugins' -print -quit)
-	cp -L -- "$LOADER" "$new/lib/ld.so"
-	cp -- "$TMP/root/usr/bin/bochs-bin" "$TMP/root/usr/bin/xorriso" "$new/bin/"
+	mkdir -p "$new"/{bin,lib,plugins,share/terminfo/l}
+	plugins=$(find "$root/usr/lib" -type d -path '*/bochs/plugins' -print -quit)
+	cp -- "$root"/usr/bin/{bochs-bin,xorriso} "$new/bin/"
 	cp -L -- "$plugins"/*.so "$new/plugins/"
-	needed "$new/bin/bochs-bin" "$new/bin/xorriso" "$new/plugins/libbx_term_gui.so" >"$TMP/needed"
-	while read -r library; do
-		case $library in
-		*/ld-linux*) ;;
-		*) cp -L -- "$library" "$new/lib/" ;;
+	libraries=$(libraries_of roots "$new"/bin/* "$new/plugins/libbx_term_gui.so")
+	while read -r file; do
+		case $file in
+		*/ld-linux*) cp -L -- "$file" "$new/lib/ld.so" ;;
+		*) cp -L -- "$file" "$new/lib/" ;;
 		esac
-	done <"$TMP/needed"
-	cp -L -- "$TMP/root/usr/share/bochs/BIOS-bochs-latest" "$TMP/root/usr/share/vgabios/vgabios.bin" \
-		"$TMP/root/usr/lib/ISOLINUX/isolinux.bin" \
-		"$TMP/root/usr/lib/syslinux/modules/bios/ldlinux.c32" "$new/share/"
-	cp -L -- "$(find "$TMP/root/usr" -path '*/terminfo/l/linux' -print -quit)" "$new/share/terminfo/l/"
-	(cd "$TMP/deb" && printf '%s\n' *.deb) >"$new/complete"
-	version=$(sed -n 's/^bochs_\(.*\)_[^_]*\.deb$/\1/p' "$new/complete")
-	dir=$CACHE/bochs-$version
-	rm -rf -- "$dir"
-	mv -- "$new" "$dir"
-	rm -rf -- "$TMP"
+	done <<<"$libraries"
+	cp -L -- "$root/usr/share/bochs/BIOS-bochs-latest" "$root/usr/share/vgabios/vgabios.bin" \
+		"$root/usr/lib/ISOLINUX/isolinux.bin" "$root/usr/lib/syslinux/modules/bios/ldlinux.c32" "$new/share/"
+	cp -L -- "$(find "$root/usr" -path '*/terminfo/l/linux' -print -quit)" "$new/share/terminfo/l/"
+	into_cache bochs "$TMP" bochs
 	TMP=
-	printf '%s\n' "$dir"
 }
 
 # in_bochs PROGRAM ARGUMENT...: a program of Debian 13, with its libraries
@@ -172,28 +97,13 @@ in_bochs()
 
 # ---- run ---------------------------------------------------------------------
 
-make_cd()	# make_cd KERNEL CPIO...: $TMP/boot.iso
+make_cd()	# make_cd KERNEL INITRD: $TMP/boot.iso
 {
-	local cd=$TMP/cd test
+	local cd=$TMP/cd
 
 	mkdir -p "$cd"
 	cp -- "$1" "$cd/kernel"
-	shift
-	if [ -n "$TESTS$SKIP" ]; then
-		command -v cpio >/dev/null || die "cpio is missing" "make setup"
-		{
-			echo "timeout $TEST_TIMEOUT"
-			for test in $TESTS; do
-				echo "run kvm:${test#kvm:}"
-			done
-			for test in $SKIP; do
-				echo "skip kvm:${test#kvm:} named in SKIP"
-			done
-		} >"$TMP/run.conf"
-		(cd "$TMP" && echo run.conf | cpio --quiet -o -H newc -R 0:0) >"$TMP/run.cpio"
-		set -- "$@" "$TMP/run.cpio"
-	fi
-	cat -- "$@" >"$cd/initrd"
+	cp -- "$2" "$cd/initrd"
 	cp -- "$BOCHS/share/isolinux.bin" "$BOCHS/share/ldlinux.c32" "$cd/"
 	# Bochs ends at a triple fault, which reboot=t makes of a reboot and of
 	# a panic. Its TSC counts instructions, whatever its CPUID says.
@@ -203,7 +113,7 @@ make_cd()	# make_cd KERNEL CPIO...: $TMP/boot.iso
 		label kvm
 		kernel kernel
 		initrd initrd
-		append console=ttyS0,115200 verdict=/dev/ttyS1 tsc_early_khz=$((BOCHS_IPS / 1000)) kvm_intel.enable_apicv=0 reboot=t panic=-1 loglevel=7 printk.devkmsg=on watchdog_thresh=30${CMDLINE:+ $CMDLINE}
+		append console=ttyS0,115200 verdict=/dev/ttyS1 tsc_early_khz=$((IPS / 1000)) kvm_intel.enable_apicv=0 reboot=t panic=-1 loglevel=7 printk.devkmsg=on watchdog_thresh=30
 	END
 	(in_bochs xorriso -as mkisofs -quiet -o "$TMP/boot.iso" -b isolinux.bin -c boot.cat \
 		-no-emul-boot -boot-load-size 4 -boot-info-table "$cd") >"$TMP/log" 2>&1 || {
@@ -219,7 +129,7 @@ write_bochsrc()
 	cat >"$TMP/bochsrc" <<-END
 		config_interface: textconfig
 		display_library: term
-		cpu: model=$BOCHS_CPU, count=1, ips=$BOCHS_IPS, reset_on_triple_fault=0, ignore_bad_msrs=1
+		cpu: model=tigerlake, count=1, ips=$IPS, reset_on_triple_fault=0, ignore_bad_msrs=1
 		memory: guest=$MEMORY, host=$MEMORY
 		romimage: file="$BOCHS/share/BIOS-bochs-latest", options=fastboot
 		vgaromimage: file="$BOCHS/share/vgabios.bin"
@@ -253,7 +163,7 @@ one_line()
 	'1..'*)		plan=${line#1..} ;;
 	'# start '*)	current=${line#\# start }; current=${current% *}; began=$SECONDS ;;
 	'# time '*)	took=${line##* } ;;
-	'# end')	ended=$SECONDS ;;
+	'# end')	ended=1 ;;
 	'Bail out!'*)	bail=${line#Bail out! } ;;
 	'ok '*|'not ok '*)
 		ok=pass
@@ -292,33 +202,24 @@ finish()
 
 run()
 {
-	local line part='' alive=1 status=0 log hang=''
-	local -a cpios=()
-	local kernel=${1:-}
+	local line status=0 limit hang='' log
 
-	[ $# -ge 3 ] || die "bochs.sh run needs a kernel, archives, -- and a directory" "bochs.sh run bzImage base.cpio psci_test.cpio run.cpio -- results"
-	shift
-	while [ $# -gt 0 ] && [ "$1" != -- ]; do
-		cpios+=("$1")
-		shift
-	done
-	{ [ $# -eq 2 ] && [ ${#cpios[@]} -gt 0 ]; } || die "bochs.sh run needs archives, then --, then one directory"
-	for line in "$kernel" "${cpios[@]}"; do
+	[ $# = 3 ] || die "bochs.sh run needs a kernel, an initrd and a directory" "bochs.sh run bzImage initrd results"
+	for line in "$1" "$2"; do
 		[ -r "$line" ] || die "$line can not be read" "make build ARCH=x86"
 	done
-	mkdir -p -- "$2"
-	DIR=$(cd -- "$2" && pwd -P)
+	mkdir -p -- "$3"
+	DIR=$(cd -- "$3" && pwd -P)
 	BOCHS=$(get)
 	TMP=$(mktemp -d "$DIR/tmp.XXXXXX")
 	for log in console.log results.ktap bochs.log; do
 		: >"$DIR/$log"
 	done
-	make_cd "$kernel" "${cpios[@]}"
+	make_cd "$1" "$2"
 	write_bochsrc
 
 	start=$SECONDS
 	began=$SECONDS
-	heard=$SECONDS
 	LTDL_LIBRARY_PATH=$BOCHS/plugins BXSHARE=$BOCHS/share TERM=linux \
 		TERMINFO=$BOCHS/share/terminfo HOME=$TMP \
 		in_bochs bochs-bin -q -f "$TMP/bochsrc" </dev/null >"$TMP/stdout" 2>&1 &
@@ -336,31 +237,22 @@ run()
 	) </dev/null >/dev/null 2>&1 &
 	SCREEN_PID=$!
 
-	# Bochs flushes each character; read up to the end of the file, again
-	# and again. What is read after it has ended is all.
-	exec 3<"$DIR/results.ktap"
-	while [ -n "$alive" ]; do
-		kill -0 "$BOCHS_PID" 2>/dev/null || alive=
-		while IFS= read -r line <&3 || { part+=$line; false; }; do
-			line=$part${line%$'\r'}
-			part=
-			heard=$SECONDS
-			one_line "$line"
-		done
-		[ -n "$alive" ] || break
-		if [ -z "$booted" ] && [ $((SECONDS - start)) -ge "$BOOT_TIMEOUT" ]; then
-			hang="the kernel did not boot within $BOOT_TIMEOUT s"
-		elif [ $((SECONDS - start)) -ge "$TOTAL_TIMEOUT" ]; then
-			hang="the run took more than $TOTAL_TIMEOUT s${current:+, it was in $current}"
-		elif [ -n "$booted" ] && [ -z "$ended" ] && [ $((SECONDS - heard)) -ge "$QUIET_TIMEOUT" ]; then
-			hang="the run hung${current:+ in $current}: nothing was heard for $QUIET_TIMEOUT s"
-		elif [ -n "$ended" ] && [ $((SECONDS - ended)) -ge 60 ]; then
-			break
+	exec 3< <(exec tail -f -n +1 --pid="$BOCHS_PID" -- "$DIR/results.ktap" 2>/dev/null)
+	while :; do
+		limit=$QUIET_TIMEOUT
+		[ -n "$booted" ] || limit=$BOOT_TIMEOUT
+		# It has nothing to do any more.
+		[ -z "$ended" ] || limit=60
+		if IFS= read -r -t "$limit" line <&3; then
+			one_line "${line%$'\r'}"
+			continue
+		elif [ $? -gt 128 ] && [ -z "$ended" ]; then
+			hang="the run hung${current:+ in $current}: nothing was heard for $limit s"
+			[ -n "$booted" ] || hang="the kernel did not boot within $limit s"
 		fi
-		[ -z "$hang" ] || break
-		sleep 1
+		break
 	done
-	[ -z "$alive" ] || kill -KILL "$BOCHS_PID" 2>/dev/null || :
+	kill -KILL "$BOCHS_PID" 2>/dev/null || :
 	{ wait "$BOCHS_PID" || status=$?; } 2>/dev/null
 	BOCHS_PID=
 	kill -KILL "$SCREEN_PID" 2>/dev/null || :

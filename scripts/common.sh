@@ -15,6 +15,7 @@ BUILD=${BUILD:-$TOP/build}
 CACHE=${CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/kvm-vcpu-reset}
 PATCHES=${PATCHES:-$TOP/patches/v7.3}
 TREE=${TREE:-$BUILD/linux}
+RUNNER=${RUNNER:-tools/testing/selftests/kvm/qemu}
 
 # The identity on the commit of an imported base.
 export GIT_COMMITTER_NAME="KVM vCPU reset series"
@@ -100,6 +101,34 @@ cross_of()
 	esac
 }
 
+# use_ccache: succeeds if it is to be used, and says where it is
+use_ccache()
+{
+	[ "${USE_CCACHE:-n}" = y ] || return 1
+	export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-3G}
+}
+
+# in_runner TREE ARGUMENT...: the QEMU runner of that tree. Only what is named here
+# reaches it. A lane whose make has a job server of its own unsets MAKEFLAGS first.
+in_runner()
+{
+	local tree=$1
+	shift
+
+	! use_ccache || set -- CCACHE=ccache "$@"
+	env -u ARCH -u TESTS -u SKIP -u VARIANT -u QEMU -u KERNEL -u BUILD -u VERSION -u SUFFIX -u ON -u PROFILE -u LLVM \
+		"$tree/$RUNNER/run.sh" "$@"
+}
+
+# image_of TREE ARCH [SUFFIX]: the kernel that is built there
+image_of()
+{
+	local image=arch/$2/boot/Image
+
+	[ "$2" != x86 ] || image=arch/x86/boot/bzImage
+	printf '%s\n' "$1/out-$2${3:-}/$image"
+}
+
 # Where a Debian mirror may have what the machine's own suites have not: suites of
 # the same archive, in the order in which they are asked.
 # shellcheck disable=SC2034 # used by what sources this
@@ -152,12 +181,27 @@ tests_at()
 	done < <(listed_tests "$2")
 }
 
+# lines_of FILE ARCH: those of a table that are for that architecture, or for all ("*"),
+# without comments and without the first column
+lines_of()
+{
+	sed 's/#.*//' "$1" | awk -v a="$2" '
+		$1 == "*" || index("," $1 ",", "," a ",") { sub(/^[ \t]*[^ \t]+[ \t]+/, ""); sub(/[ \t]+$/, ""); print }'
+}
+
 # listed_tests ARCH [PROFILE]: the names in patches/<version>/tests
 listed_tests()
 {
-	sed 's/#.*//' "$PATCHES/tests" | awk -v a="$1" -v p="${2:-}" -v v="${VARIANT:-}" \
+	lines_of "$PATCHES/tests" "$1" | awk -v p="${2:-}" -v v="${VARIANT:-}" \
 		'match($0, /[ \t]variant=[^ \t]+/) && substr($0, RSTART + 9, RLENGTH - 9) != v { next }
-		NF && !(p != "" && $0 ~ "[ \t]" p "=no") && ($1 == "*" || index("," $1 ",", "," a ",")) { print $2 }'
+		!(p != "" && $0 ~ "[ \t]" p "=no") { print $1 }'
+}
+
+# reproducers_of ARCH: "TEST VARIANT" of those that must fail on the base
+reproducers_of()
+{
+	lines_of "$PATCHES/tests" "$1" | awk '/[ \t]base=fail/ {
+		print $1, match($0, /variant=[^ \t]+/) ? substr($0, RSTART + 8, RLENGTH - 8) : "" }'
 }
 
 # affected FROM TO: the architectures of ARCH whose build or behaviour what is

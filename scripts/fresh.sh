@@ -29,6 +29,7 @@ ALL_ARCHES="riscv arm64 x86"
 ARCH=${ARCH:-$ALL_ARCHES}
 CHILD=
 COUNTED=
+. "$TOP/scripts/bare.sh"
 exec {SAYS}>&1	# for a trap within what tee reads
 
 case ${1:-} in
@@ -42,15 +43,16 @@ known_arches "$ARCH"
 # who are being killed may still write.
 remove()
 {
-	local dir mounts
+	local dir mounts seconds
 
 	for dir in "$DIR" "$BUILD/violations-fresh/fresh"; do
 		[ -e "$dir/root" ] || continue
 		mounts=$(findmnt -rn -o TARGET | grep -F "$(realpath -- "$dir/root")" || :)
 		[ -z "$mounts" ] || die "something is mounted in $dir: $(head -n 1 <<<"$mounts")" "umount it"
-		rm -rf --one-file-system -- "$dir/root" 2>/dev/null ||
-			{ sleep 1 && rm -rf --one-file-system -- "$dir/root" 2>/dev/null; } ||
-			{ sleep 5 && rm -rf --one-file-system -- "$dir/root" 2>/dev/null; } || :
+		for seconds in 0 1 5; do
+			sleep "$seconds"
+			! rm -rf --one-file-system -- "$dir/root" 2>/dev/null || break
+		done
 		[ ! -e "$dir/root" ] || die "$dir/root can't be removed" "rm -rf '$dir/root', and see what it says"
 	done
 }
@@ -75,112 +77,6 @@ clean_up()
 		(remove) || :
 		printf '\n0 passed, 1 failed, 0 skipped\n' >&"$SAYS"
 	fi
-}
-
-# why_not: nothing if there can be a bare system here
-why_not()
-{
-	local try
-
-	[ "$(id -u)" = 0 ] || { echo "only root can make one"; return; }
-	if ! command -v apt-get >/dev/null || ! grep -qsx 'ID=debian' "${OS_RELEASE:-/etc/os-release}"; then
-		echo "this is not Debian"
-		return
-	fi
-	mkdir -p "$DIR"
-	try=$(mktemp -d "$DIR/try.XXXXXX")
-	# Words of the inner shell
-	# shellcheck disable=SC2016
-	if ! unshare --mount --pid --fork --kill-child -- sh -c 'mount -t proc proc "$1" && mount -t tmpfs tmpfs "$1"' - "$try" >/dev/null 2>&1; then
-		echo "this machine lets nobody mount"
-	elif ! mknod "$try/null" c 1 3 2>/dev/null || ! { : >"$try/null"; } 2>/dev/null; then
-		echo "$BUILD is no place for device files"
-	elif ! chroot / true 2>/dev/null; then
-		echo "this machine lets nobody chroot"
-	fi
-	rm -rf -- "$try"
-}
-
-# archives: "URI SUITE COMPONENT" of the Debian archives that apt uses
-archives()
-{
-	apt-get indextargets --format '$(LABEL)|$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' 2>/dev/null |
-		sed -n 's/^Debian\(-Security\)\?|//p' | awk '!seen[$0]++'
-}
-
-# sources: those of $SUITE, or where this is another release, $SUITE at the same place
-sources()
-{
-	archives >"$DIR/archives"
-	if grep -qE "^[^ ]+ $SUITE " "$DIR/archives"; then
-		grep -E "^[^ ]+ $SUITE(-updates|-security)? " "$DIR/archives"
-	else
-		sed -n "1s/^\([^ ]*\) .*/\1 $SUITE main/p" "$DIR/archives"
-	fi
-}
-
-# proxy SCHEME: that of apt for SCHEME://
-proxy()
-{
-	local P=
-
-	eval "$(apt-config shell P "Acquire::$1::Proxy")"
-	[ "$P" = DIRECT ] || printf '%s' "$P"
-}
-
-# bare_system: $ROOT, as debootstrap leaves it
-bare_system()
-{
-	local mirror have=$HAVE key tarball
-
-	[ -n "$(archives)" ] || apt-get update >/dev/null 2>&1 || :
-	sources >"$DIR/sources"
-	[ -s "$DIR/sources" ] || die "apt knows no Debian archive" "apt-get update"
-	# apt can do nothing over https without.
-	! grep -q '^https:' "$DIR/sources" || have+=,ca-certificates
-	mirror=$(sed -n '1s/ .*//p' "$DIR/sources")
-	key=$(printf '%s\n' "$SUITE" "$have" "$mirror" "$(dpkg --print-architecture)" | sha256sum | cut -c1-12)
-	tarball=$CACHE/bare-$SUITE-$key.tar.gz
-	mkdir -p "$ROOT" "$CACHE"
-	need_space "$DIR" 12288
-	if [ -n "$(find "$tarball" -mtime -7 2>/dev/null)" ]; then
-		"$TOP/scripts/step.sh" "Debian $SUITE, made $(date -r "$tarball" +%F)" "rm '$tarball'" \
-			tar -C "$ROOT" --numeric-owner -xpzf "$tarball"
-		return
-	fi
-	if ! command -v debootstrap >/dev/null; then
-		[ "${SETUP:-install}" != check ] || die "debootstrap is missing" "apt-get install debootstrap"
-		"$TOP/scripts/step.sh" "installing debootstrap" "apt-get update" \
-			apt-get install -y --no-install-recommends debootstrap
-	fi
-	http_proxy=${http_proxy:-$(proxy http)} https_proxy=${https_proxy:-$(proxy https)} \
-	"$TOP/scripts/step.sh" "Debian $SUITE, minimal, and $have" "see that log" \
-		debootstrap --variant=minbase --include="$have" "$SUITE" "$ROOT" "$mirror"
-	rm -f -- "$CACHE/bare-$SUITE"-*.tar.gz*
-	rm -f -- "$ROOT"/var/cache/apt/archives/*.deb
-	tar -C "$ROOT" --numeric-owner -cpf - . | gzip -1 >"$tarball.new"
-	mv -- "$tarball.new" "$tarball"
-}
-
-# like_here: how this machine gets at its archive, and nothing else of it
-like_here()
-{
-	local etc=$ROOT/etc f
-
-	sed 's/^/deb /' "$DIR/sources" >"$etc/apt/sources.list"
-	rm -f -- "$etc/apt/sources.list.d"/*
-	apt-config dump | grep -E '^Acquire::' | grep -vE ' "";$|AutoDetect|Auto-Detect|^Acquire::(IndexTargets|CompressionTypes|Changelogs|cdrom)' \
-		>"$etc/apt/apt.conf.d/99this-machine" || :
-	for f in trusted.gpg.d keyrings; do
-		[ ! -d "/etc/apt/$f" ] || { mkdir -p "$etc/apt/$f" && cp -r "/etc/apt/$f/." "$etc/apt/$f/"; }
-	done
-	for f in hosts resolv.conf; do
-		[ ! -e "/etc/$f" ] || cp -L --remove-destination "/etc/$f" "$etc/$f"
-	done
-	f=/usr/local/share/ca-certificates
-	[ ! -d "$f" ] || { mkdir -p "$ROOT$f" && cp -r "$f/." "$ROOT$f/"; }
-	# Ours, and no question is asked.
-	mkdir -p "$ROOT$HOME_THERE/.cache/kvm-vcpu-reset"
 }
 
 check_out()
@@ -211,11 +107,15 @@ inside()
 	mkdir -p "$ROOT/dev/pts" "$ROOT/dev/shm"
 	mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts "$ROOT/dev/pts"
 	mount -t tmpfs -o mode=1777 tmpfs "$ROOT/dev/shm"
-	ln -sf pts/ptmx "$ROOT/dev/ptmx"
-	ln -sf /proc/self/fd "$ROOT/dev/fd"
-	ln -sf /proc/self/fd/0 "$ROOT/dev/stdin"
-	ln -sf /proc/self/fd/1 "$ROOT/dev/stdout"
-	ln -sf /proc/self/fd/2 "$ROOT/dev/stderr"
+	while read -r d v; do
+		ln -sf "$v" "$ROOT/dev/$d"
+	done <<-END
+		ptmx pts/ptmx
+		fd /proc/self/fd
+		stdin /proc/self/fd/0
+		stdout /proc/self/fd/1
+		stderr /proc/self/fd/2
+	END
 	mount --bind "$CACHE" "$ROOT$HOME_THERE/.cache/kvm-vcpu-reset"
 	for v in TERM http_proxy https_proxy ftp_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY PROGRESS; do
 		[ -z "${!v:-}" ] || vars+=("$v=${!v}")

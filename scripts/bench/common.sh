@@ -8,7 +8,7 @@
 
 . "$(dirname -- "${BASH_SOURCE[0]}")/../common.sh"
 
-RUNNER=${RUNNER:-tools/testing/selftests/kvm/qemu}
+unset MAKEFLAGS MAKELEVEL
 OUT=$BUILD/bench
 TESTS_TREE=$BUILD/bench-tree
 B=${B:-$TREE}
@@ -23,8 +23,8 @@ link()
 	local -a cc=()
 
 	cross=$(cross_of "$arch")
-	[ "${USE_CCACHE:-n}" = n ] || cc=(CC="ccache ${cross}gcc")
-	env -u MAKEFLAGS -u MAKELEVEL make -s -C "$tree" O="$tree/out-$arch" ARCH="$arch" CROSS_COMPILE="$cross" \
+	! use_ccache || cc=(CC="ccache ${cross}gcc")
+	make -s -C "$tree" O="$tree/out-$arch" ARCH="$arch" CROSS_COMPILE="$cross" \
 		"${cc[@]}" ${flag:+LDFLAGS_vmlinux="-z norelro $flag"} vmlinux Image >"$OUT/link.log" 2>&1 </dev/null ||
 		DIE_STATUS=3 die "$tree does not link for $arch" "see $OUT/link.log"
 }
@@ -57,12 +57,7 @@ runner()
 	local tree=$1 arch=$2 target=$3 program=${4:-}
 	shift $(($# < 4 ? $# : 4))
 
-	if [ "${USE_CCACHE:-n}" = y ]; then
-		export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-3G}
-		set -- CCACHE=ccache "$@"
-	fi
-	env -u ARCH -u TESTS -u VARIANT -u QEMU -u KERNEL -u BUILD -u VERSION -u SUFFIX -u ON -u PROFILE -u MAKEFLAGS -u MAKELEVEL \
-		"$B/$RUNNER/run.sh" ARCH="$arch" TREE="$TESTS_TREE" KERNEL_PATH="$tree" KERNEL_BUILD_PATH="$tree/out-$arch" \
+	in_runner "$B" ARCH="$arch" TREE="$TESTS_TREE" KERNEL_PATH="$tree" KERNEL_BUILD_PATH="$tree/out-$arch" LLVM="${LLVM:-}" \
 		BUILD_PATH="$OUT/$arch" TESTS="$program" NR_CPUS=1 TIMEOUT_SCALE=3 QEMU_ARGS='-icount shift=0,sleep=off' \
 		"$@" "$target" </dev/null
 }

@@ -15,12 +15,12 @@
 # the list of tests, and not run again unless FORCE=1.
 
 . "$(dirname -- "$0")/../common.sh"
+unset MAKEFLAGS MAKELEVEL
 # shellcheck source=scripts/lanes/compile.sh
 . "$TOP/scripts/lanes/compile.sh"
 
 OTHERS=${OTHERS-$COMPILED}
 ARCH=${ARCH:-riscv arm64 x86}
-RUNNER=${RUNNER:-tools/testing/selftests/kvm/qemu}
 BOOTS=${BOOTS:-all}
 WORK=$BUILD/commits
 OUT=$BUILD/commits-log
@@ -75,14 +75,8 @@ runner()
 {
 	local arch=$1
 	shift
-	if [ "${USE_CCACHE:-n}" = y ]; then
-		export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-3G}
-		set -- "$@" CCACHE=ccache
-	fi
 	# kbuild's W=1, which the runner does not have
-	env -u ARCH -u TESTS -u VARIANT -u QEMU -u KERNEL -u BUILD -u VERSION -u SUFFIX -u ON -u MAKEFLAGS -u MAKELEVEL \
-		-u SKIP -u PROFILE -u LLVM KBUILD_EXTRA_WARN=1 \
-		"$WORK/$RUNNER/run.sh" ARCH="$arch" KERNEL_PATH="$WORK" KERNEL_BUILD_PATH="$WORK/out-$arch" \
+	KBUILD_EXTRA_WARN=1 in_runner "$WORK" ARCH="$arch" KERNEL_PATH="$WORK" KERNEL_BUILD_PATH="$WORK/out-$arch" \
 		BUILD_PATH="$BUILD/commits-$arch" NR_CPUS="${NR_CPUS:-4}" MEMORY="${MEMORY:-2048}M" "$@" </dev/null
 }
 

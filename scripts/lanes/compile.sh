@@ -48,10 +48,7 @@ compile()
 	local tree=$1 arch=$2 side=$3 out=$OTHERS_OUT/$2-$3 want line make
 	mkdir -p "$out"
 	make=(env -u MAKEFLAGS -u MAKELEVEL make -s -j"${JOBS:-2}" -C "$tree" "O=$out" "ARCH=$arch" "LLVM=$CLANG")
-	[ "${USE_CCACHE:-n}" = n ] || {
-		export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-3G}
-		make+=("CC=ccache clang$CLANG")
-	}
+	! use_ccache || make+=("CC=ccache clang$CLANG")
 
 	want=$out/wanted.config
 	config "$arch" >"$want.new"

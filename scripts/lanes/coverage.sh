@@ -18,7 +18,6 @@
 . "$(dirname -- "$0")/../common.sh"
 
 ARCH=${ARCH:-riscv arm64 x86}
-RUNNER=${RUNNER:-tools/testing/selftests/kvm/qemu}
 WORK=$BUILD/coverage
 COVERAGE_OUT=$BUILD/coverage-log
 DATA=$TOP/scripts/lanes/coverage
@@ -108,7 +107,7 @@ edit kernel/Makefile -e 's/^obj-$(CONFIG_GCOV_KERNEL) += gcov/obj-y += gcov/'
 edit include/asm-generic/vmlinux.lds.h -e 's/^\(# *\)ifdef CONFIG_CONSTRUCTORS$/\1if 1/' \
 	-e 's/^#if defined(CONFIG_GCOV_KERNEL) /#if 1 /'
 edit init/main.c -e 's/^#if defined(CONFIG_CONSTRUCTORS) /#if 1 /'
-# The last of the list, in Bochs of the alphabet.
+# The last of the list.
 tests=tools/testing/selftests/kvm
 edit $tests/Makefile.kvm -e 's/^TEST_GEN_PROGS += $(TEST_GEN_PROGS_$(ARCH))$/& z_gcov/'
 cmp -s "$DATA/z_gcov.c" "$WORK/$tests/z_gcov.c" || cp "$DATA/z_gcov.c" "$WORK/$tests/z_gcov.c"

@@ -13,7 +13,6 @@
 ARCH=${ARCH:-riscv arm64 x86}
 # Each lane has its own.
 unset ON PROFILE SUFFIX VARIANT
-RUNNER=${RUNNER:-tools/testing/selftests/kvm/qemu}
 passed=0
 failed=0
 skipped=0

@@ -18,8 +18,8 @@
 
 . "$(dirname -- "$0")/../common.sh"
 
+unset MAKEFLAGS MAKELEVEL
 ARCH=${ARCH:-riscv arm64 x86}
-RUNNER=${RUNNER:-tools/testing/selftests/kvm/qemu}
 WORK=$BUILD/mutants
 OUT=$BUILD/mutants-log
 export BUILD TREE RUNNER
@@ -31,8 +31,7 @@ runner()
 {
 	local arch=$1
 	shift
-	env -u ARCH -u TESTS -u VARIANT -u QEMU -u KERNEL -u BUILD -u VERSION -u SUFFIX -u ON -u MAKEFLAGS -u MAKELEVEL \
-		-u PROFILE "$WORK/$RUNNER/run.sh" ARCH="$arch" KERNEL_PATH="$WORK" KERNEL_BUILD_PATH="$WORK/out-$arch" \
+	in_runner "$WORK" ARCH="$arch" KERNEL_PATH="$WORK" KERNEL_BUILD_PATH="$WORK/out-$arch" LLVM="${LLVM:-}" \
 		BUILD_PATH="$BUILD/mutants-$arch" "$@" </dev/null
 }
 
@@ -75,13 +74,8 @@ fi
 mutants instrument
 
 start=$(date +%s)
-args=()
-if [ "${USE_CCACHE:-n}" = y ]; then
-	export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-3G}
-	args+=(CCACHE=ccache)
-fi
 for arch in $ARCH; do
-	runner "$arch" "${args[@]}" build >"$OUT/build-$arch.log" 2>&1 ||
+	runner "$arch" build >"$OUT/build-$arch.log" 2>&1 ||
 		DIE_STATUS=3 die "the kernel with all mutants does not build for $arch" "see $OUT/build-$arch.log"
 	mutants run "$arch"
 	# What that has let live, on the other hosts that may tell

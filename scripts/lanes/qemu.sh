@@ -27,187 +27,40 @@
 # below DIR/ARCH; libraries that it has not got are Debian's.
 
 . "$(dirname -- "$0")/../common.sh"
+. "$TOP/scripts/lanes/compare.sh"
 
 ARCH=${ARCH:-riscv arm64 x86}
-RUNNER=${RUNNER:-tools/testing/selftests/kvm/qemu}
 SUFFIX=${SUFFIX:-}
 SEED=${SEED:-1}
 VMM_QEMU_DIR=${VMM_QEMU_DIR:-}
 OUT=$BUILD/check-qemu$SUFFIX
 HERE=$TOP/scripts/lanes/qemu
 TABLE=$BUILD/check-qemu$SUFFIX.txt
-
-# ---- QEMU --------------------------------------------------------------------
-
-facts()		# facts ARCH: DEBIAN, the architecture there; PROGRAM; PACKAGES; FIRMWARE
-{
-	FIRMWARE=()
-	case $1 in
-	riscv) DEBIAN=riscv64 PROGRAM=qemu-system-riscv64 PACKAGES=(qemu-system-riscv) ;;
-	arm64) DEBIAN=arm64 PROGRAM=qemu-system-aarch64 PACKAGES=(qemu-system-arm) ;;
-	x86)
-		DEBIAN=amd64 PROGRAM=qemu-system-x86_64 PACKAGES=(qemu-system-x86 qemu-system-data seabios)
-		FIRMWARE=(bios-256k.bin linuxboot_dma.bin kvmvapic.bin)
-		;;
-	esac
-}
-
-# copy_closure FROM PROGRAM TO ROOT...: a program, what it needs of FROM or of the
-# ROOTs, and its loader
-copy_closure()
-{
-	local from=$1 to=$3 file name path loader
-	local -a roots=("$1" "${@:4}") todo=("$2")
-	local -A seen=()
-
-	mkdir -p "$to/usr/bin" "$to/usr/lib"
-	cp -L -- "$from/usr/bin/$2" "$to/usr/bin/"
-	loader=$(readelf -lW "$to/usr/bin/$2" | sed -n 's/.*program interpreter: \(.*\)\]/\1/p')
-	[ -n "$loader" ] || return 0	# static
-	todo=("$to/usr/bin/$2" "$loader")
-	while [ ${#todo[@]} -gt 0 ]; do
-		file=${todo[0]}
-		todo=("${todo[@]:1}")
-		if [ "$file" = "$loader" ]; then
-			path=$(find "${roots[@]/%//}" -name "${loader##*/}" ! -type d -print -quit 2>/dev/null)
-			[ -n "$path" ] || die "$from has no ${loader##*/}" "it needs its libc there, or Debian's"
-			mkdir -p "$to${loader%/*}"
-			cp -L -- "$path" "$to$loader"
-			continue
-		fi
-		while read -r name; do
-			[ -z "${seen[$name]:-}" ] && [ "$name" != "${loader##*/}" ] || continue
-			seen[$name]=1
-			path=$(find "${roots[@]/%//}" -name "$name" ! -type d -path '*/lib/*' -print -quit 2>/dev/null)
-			[ -n "$path" ] || die "$2 needs $name, which is not in ${roots[*]}" "put it below $from/usr/lib"
-			cp -L -- "$path" "$to/usr/lib/$name"
-			todo+=("$to/usr/lib/$name")
-		done < <(readelf -dW "$file" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
-	done
-}
-
-# copy_firmware FROM TO NAME...
-copy_firmware()
-{
-	local from=$1 to=$2 name path
-	shift 2
-
-	mkdir -p "$to/usr/share/qemu"
-	for name; do
-		path=$(find "$from/usr/share/" -name "$name" -type f -print -quit 2>/dev/null || :)
-		[ -z "$path" ] || cp -L -- "$path" "$to/usr/share/qemu/"
-	done
-}
-
-# get ARCH: Debian's
-get()
-{
-	local dir tmp version
-	local -a libraries
-
-	facts "$1"
-	for dir in "$CACHE/qemu-$DEBIAN-"*; do
-		[ ! -e "$dir/complete" ] || { printf '%s\n' "$dir"; return; }
-	done
-	command -v apt-get >/dev/null || die "only Debian's apt can fetch QEMU for $DEBIAN" \
-		"give VMM_QEMU_DIR=/a/directory/with/usr/bin/$PROGRAM"
-	need_space "$CACHE" 600
-	tmp=$(mktemp -d "$CACHE/qemu.new.XXXXXX")
-	# shellcheck disable=SC2064 # now
-	trap "rm -rf -- '$tmp'" EXIT
-	mkdir -p "$tmp/deb" "$tmp/root" "$tmp/new"
-	apt_suites "$tmp" "$DEBIAN" "$(debian_mirror)" trixie ||
-		die "apt knows no Debian archive to fetch QEMU from" "apt-get update"
-	# apt finds all that it depends on; only libraries are of use to what is not installed.
-	if ! apt-get "${APT[@]}" -qq update >"$tmp/log" 2>&1 ||
-	   ! apt-get "${APT[@]}" -y --no-install-recommends --print-uris install "${PACKAGES[@]}" >"$tmp/uris" 2>"$tmp/log" ||
-	   ! mapfile -t libraries < <(sed -n "s/^'[^']*' \([^_ ]*\)_.*/\1/p" "$tmp/uris" | grep -E '^(lib|zlib)') ||
-	   ! (cd "$tmp/deb" && apt-get "${APT[@]}" -qq download "${PACKAGES[@]}" "${libraries[@]}") >"$tmp/log" 2>&1; then
-		tail -n 5 "$tmp/log" >&2
-		die "apt could not fetch QEMU for $DEBIAN" "check the network, or give VMM_QEMU_DIR="
-	fi
-	for dir in "$tmp"/deb/*.deb; do
-		dpkg-deb -x "$dir" "$tmp/root"
-	done
-	copy_closure "$tmp/root" "$PROGRAM" "$tmp/new"
-	copy_firmware "$tmp/root" "$tmp/new" "${FIRMWARE[@]}"
-	(cd "$tmp/deb" && printf '%s\n' *.deb) >"$tmp/new/complete"
-	version=$(sed -n "s/^${PACKAGES[0]}_\(.*\)_$DEBIAN\.deb$/\1/p" "$tmp/new/complete" | sed 's/^[0-9]*%3a//')
-	dir=$CACHE/qemu-$DEBIAN-$version
-	rm -rf -- "$dir"
-	mv -- "$tmp/new" "$dir"
-	rm -rf -- "$tmp"
-	trap - EXIT
-	printf '%s\n' "$dir"
-}
-
-# root_of ARCH TO: what the virtual machine gets
-root_of()
-{
-	local dir from debian
-
-	facts "$1"
-	if [ -z "$VMM_QEMU_DIR" ]; then
-		dir=$(get "$1")
-		mkdir -p "$2"
-		cp -r -- "$dir/." "$2"
-		rm -f "$2/complete"
-		return
-	fi
-	for from in "$VMM_QEMU_DIR/$1" "$VMM_QEMU_DIR"; do
-		[ ! -x "$from/usr/bin/$PROGRAM" ] || break
-	done
-	[ -x "$from/usr/bin/$PROGRAM" ] || die "VMM_QEMU_DIR=$VMM_QEMU_DIR has no usr/bin/$PROGRAM" "make qemu"
-	debian=$(get "$1")
-	copy_closure "$from" "$PROGRAM" "$2" "$debian"
-	copy_firmware "$debian" "$2" "${FIRMWARE[@]}"
-	copy_firmware "$from" "$2" "${FIRMWARE[@]}"
-}
+# shellcheck source=scripts/lanes/qemu/get.sh
+. "$HERE/get.sh"
 
 # ---- rows --------------------------------------------------------------------
 
-# rows_of ARCH full|short: "NAME ARGUMENTS of driver.c". A machine other than the
-# first is at the end of the name.
+# rows_of ARCH full|short: "NAME ARGUMENTS of driver.c", of qemu/rows. A machine other
+# than the first is at the end of the name.
 rows_of()
 {
-	local cpus machine row count
+	local set cpus rows n row count machine
 
-	if [ "$2" = short ]; then
-		while read -r row cpus count; do
-			[ "$1-$row" != riscv-save-load ] || cpus=1
-			printf '%s_%s row=%s cpus=%s count=%s\n' "${row//-/_}" "$cpus" "$row" "$cpus" "$count"
-		done <<-END
-			reboot 2 1
-			reset 2 2
-			save-load 2 1
-		END
-		return
-	fi
-	# QEMU does not save which CPUs of riscv are started: one has to do.
-	if [ "$1" = riscv ]; then
-		printf '%s row=%s cpus=1 count=%s\n' \
-			save_boot_1 save-boot "${COUNT:-20}" save_load_1 save-load "${COUNT:-20}"
-	fi
-	for cpus in 2 4; do
-		for machine in '' $([ "$1" != riscv ] || echo aia); do
-			while read -r row count; do
+	while read -r set cpus rows; do
+		machine=
+		[ "$set-$2" != aia-full ] || machine=aia
+		[ "$set" = "$2" ] || [ -n "$machine" ] || continue
+		for n in ${cpus//,/ }; do
+			for row in $rows; do
+				count=${row#*=}
+				row=${row%=*}
 				[ -z "${COUNT:-}" ] || [ "$COUNT" -ge "$count" ] || count=$COUNT
-				printf '%s_%s%s row=%s cpus=%s count=%s%s\n' "${row//-/_}" "$cpus" "${machine:+_$machine}" \
-					"$row" "$cpus" "$count" "${machine:+ args=/qemu/args-$machine}"
-			done <<-END
-				boot 3
-				reboot 10
-				reset 20
-				hotplug 10
-				stop 20
-				suspend 5
-				kexec 5
-				save-boot 20
-				save-start 20
-				save-load 20
-			END
+				printf '%s_%s%s row=%s cpus=%s count=%s%s\n' "${row//-/_}" "$n" "${machine:+_$machine}" \
+					"$row" "$n" "$count" "${machine:+ args=/qemu/args-$machine}"
+			done
 		done
-	done
+	done < <(lines_of "$HERE/rows" "$1")
 }
 
 wanted()	# wanted NAME: does ROWS name it?
@@ -250,16 +103,13 @@ runner()
 	shift 2
 
 	[ "$on" = series ] || tree=$(tree_of "$on")
-	env -u ARCH -u TESTS -u SKIP -u VARIANT -u QEMU -u KERNEL -u BUILD -u VERSION -u SUFFIX -u ON -u PROFILE \
-		"$TREE/$RUNNER/run.sh" "ARCH=$arch" "KERNEL_PATH=$tree" \
-		"KERNEL_BUILD_PATH=$tree/out-$arch$SUFFIX" "BUILD_PATH=$OUT/$arch-$on" \
+	in_runner "$TREE" "ARCH=$arch" "KERNEL_PATH=$tree" \
+		"LLVM=${LLVM:-}" "KERNEL_BUILD_PATH=$tree/out-$arch$SUFFIX" "BUILD_PATH=$OUT/$arch-$on" \
 		"NR_CPUS=${NR_CPUS:-4}" "MEMORY=${MEMORY:-2048}M" "BOOT_TIMEOUT=$((${BOOT_TIMEOUT:-120}))" \
 		"V=${V:-0}" ${QEMU:+"QEMU=$QEMU"} "$@"
 }
 
 tree_of() { if [ "$1" = base ]; then ON=base "$TOP/scripts/check.sh" base-path; else printf '%s\n' "$TREE"; fi; }
-
-image_of() { ON=$2 ARCH=$1 "$TOP/scripts/check.sh" image-path; }
 
 # guest_kernel ARCH: of the base, with what the rows need
 guest_kernel()
@@ -273,16 +123,10 @@ guest_kernel()
 	fi
 	tree=$(tree_of base)
 	dir=$tree/out-$1$SUFFIX-guest
-	if [ "${USE_CCACHE:-n}" = y ]; then
-		export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-3G}
-	fi
 	runner "$1" base kernel "KERNEL_BUILD_PATH=$dir" "BUILD_PATH=$OUT/$1-guest" \
-		"KCONFIG_FRAGMENT=$HERE/guest.config" ${CCACHE_DIR:+CCACHE=ccache} >&2 || DIE_STATUS=3 \
+		"KCONFIG_FRAGMENT=$HERE/guest.config" >&2 || DIE_STATUS=3 \
 		die "the guest's kernel does not build for $1" "see $OUT/$1-guest/logs"
-	case $1 in
-	x86) say "$dir/arch/x86/boot/bzImage" ;;
-	*) say "$dir/arch/$1/boot/Image" ;;
-	esac
+	image_of "$tree" "$1" "$SUFFIX-guest"
 }
 
 pack()		# pack DIRECTORY ARCHIVE
@@ -358,54 +202,21 @@ boot()
 # results ARCH ON: "NAME RESULT" of the rows that were to run
 results()
 {
-	local file dir=$OUT/$1-$2
+	local dir=$OUT/$1-$2
 
 	{
-		for file in "$dir/results/"*.ktap; do
-			[ ! -e "$file" ] || sed -nE \
-				-e 's/^ok [0-9]+ (- )?(kvm:)?qemu_([^ ]+).*# SKIP.*/\3 skip/p; t' \
-				-e 's/^ok [0-9]+ (- )?(kvm:)?qemu_([^ ]+).*/\3 pass/p; t' \
-				-e 's/^not ok [0-9]+ (- )?(kvm:)?qemu_([^ ]+) # kernel: .*/\3 splat/p; t' \
-				-e 's/^not ok [0-9]+ (- )?(kvm:)?qemu_([^ ]+).*/\3 fail/p' "$file"
-		done
+		ktap_results qemu_ "$dir/results/"*.ktap
 		[ ! -e "$dir/tests" ] || sed 's/^kvm:qemu_\([^ ]*\) .*/\1 none/' "$dir/tests"
-	} | awk '!seen[$1]++' | LC_ALL=C sort
+	} | awk '!seen[$1]++'
 }
 
 compare()
 {
 	local arch
 
-	: >"$TABLE"
 	for arch in $ARCH; do
-		LC_ALL=C join -a 1 -a 2 -e none -o 0,1.2,2.2 <(results "$arch" base) <(results "$arch" series) |
-		awk -v arch="$arch" '
-		function mine(list) { return list == "*" || index("," list ",", "," arch ",") }
-		FILENAME == ARGV[1] {
-			line = $0; sub(/#.*/, "", line); n = split(line, f, /[ \t]+/)
-			if (n >= 4 && mine(f[1])) {
-				b[f[2]] = f[3]; s[f[2]] = f[4]
-				sub(/^[^ \t]+[ \t]+[^ \t]+[ \t]+[^ \t]+[ \t]+[^ \t]+[ \t]*/, "", line); why[f[2]] = line
-			}
-			next
-		}
-		{
-			key = ($1 in b) ? $1 : ""
-			short = $1; sub(/_[0-9]+/, "_*", short)
-			if (key == "" && (short in b)) key = short
-			verdict = "ok"
-			if ($3 == "splat" || $3 == "none")
-				verdict = "WRONG"
-			else if (key != "") {
-				if ((b[key] != "any" && b[key] != $2) || (s[key] != "any" && s[key] != $3))
-					verdict = "WRONG (expected " b[key] " and " s[key] ")"
-			} else if ($3 == "fail" || ($3 == "skip" && $2 != "skip") || $2 == "none")
-				verdict = "WRONG"
-			else if ($2 != $3)
-				verdict = "ok, better"
-			printf "%-6s %-24s %-6s %-6s %s%s\n", arch, $1, $2, $3, verdict, key != "" ? ": " why[key] : ""
-		}' "$HERE/known" - >>"$TABLE"
-	done
+		BETTER=1 side_by_side "$arch" 24 <(lines_of "$HERE/known" "$arch") <(results "$arch" base) <(results "$arch" series)
+	done >"$TABLE"
 	cat "$TABLE"
 	awk '{ n++ } / WRONG/ { wrong++ } $3 == "pass" && $4 == "pass" { both++ } $3 == "skip" && $4 == "skip" { skip++ }
 		END { printf "check-qemu: %d rows, %d pass on both, %d skip on both, %d wrong\n", n, both, skip, wrong
@@ -425,9 +236,7 @@ for word in ${ROWS:-}; do
 	done
 	[ -n "$found" ] || die "ROWS=$word names no row of $ARCH" "scripts/lanes/qemu.sh rows riscv"
 done
-for on in ${SIDES:-}; do
-	[[ $on == base || $on == series ]] || die "SIDES=$on is neither base nor series" "SIDES=series"
-done
+check_sides
 case ${1:-run} in
 run|rerun)
 	mkdir -p "$BUILD/log" "$OUT"
@@ -456,7 +265,7 @@ compare)
 short)
 	status=0
 	for arch in $ARCH; do
-		prepare "$arch" "${ON:-series}" "$(image_of "$arch" "${ON:-series}")" short
+		prepare "$arch" "${ON:-series}" "$(image_of "$(tree_of "${ON:-series}")" "$arch" "$SUFFIX")" short
 		boot "$arch" "${ON:-series}" short || status=$?
 	done
 	exit "$status"

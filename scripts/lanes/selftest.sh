@@ -11,8 +11,8 @@
 # compare "make build ARCH=riscv ON=base".
 
 . "$(dirname -- "$0")/../common.sh"
+unset MAKEFLAGS MAKELEVEL
 
-RUNNER=${RUNNER:-tools/testing/selftests/kvm/qemu}
 BAD=$BUILD/violations
 OUT=$BUILD/violations-log
 failed=0
@@ -48,15 +48,7 @@ checker()
 	caught "$1" "$2" "$OUT/$1"
 }
 
-runner()
-{
-	if [ "${USE_CCACHE:-n}" = y ]; then
-		export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-3G}
-		set -- "$@" CCACHE=ccache
-	fi
-	env -u ARCH -u TESTS -u VARIANT -u QEMU -u KERNEL -u BUILD -u VERSION -u SUFFIX -u ON -u MAKEFLAGS -u MAKELEVEL \
-		-u PROFILE -u LLVM "$TREE/$RUNNER/run.sh" ARCH=riscv KERNEL_PATH="$BAD" MEMORY=2048M "$@" </dev/null
-}
+runner() { in_runner "$TREE" ARCH=riscv KERNEL_PATH="$BAD" MEMORY=2048M "$@" </dev/null; }
 
 # into FILE FUNCTION CODE: put CODE at the start of a function
 into()

@@ -16,8 +16,8 @@
 
 . "$(dirname -- "$0")/../common.sh"
 
+unset MAKEFLAGS MAKELEVEL
 ARCH=${ARCH:-riscv arm64 x86}
-RUNNER=${RUNNER:-tools/testing/selftests/kvm/qemu}
 WORK=$BUILD/stable
 LOG=$BUILD/stable-log
 MATRIX=$BUILD/stable.txt
@@ -80,19 +80,12 @@ put()
 # boot ARCH REV NAME: the reproducers of the series on the kernel REV; its KTAP
 boot()
 {
-	local arch=$1 tests
+	local arch=$1
 	work_git checkout -q --detach "$2"
-	tests=$(sed 's/#.*//' "$PATCHES/tests" | awk -v a="$arch" \
-		'$3 == "base=fail" && ($1 == "*" || index("," $1 ",", "," a ",")) { printf "%s ", $2 }')
-	set -- "$3" KERNEL_PATH="$WORK" KERNEL_BUILD_PATH="$WORK/out-$arch" BUILD_PATH="$BUILD/stable-$arch"
-	[ "${USE_CCACHE:-n}" = n ] || {
-		export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-3G}
-		set -- "$@" CCACHE=ccache
-	}
-	env -u ARCH -u TESTS -u VARIANT -u QEMU -u KERNEL -u BUILD -u VERSION -u SUFFIX -u ON -u MAKEFLAGS -u MAKELEVEL \
-		-u SKIP -u PROFILE -u LLVM "$TREE/$RUNNER/run.sh" ARCH="$arch" "${@:2}" NR_CPUS="${NR_CPUS:-4}" \
-		MEMORY="${MEMORY:-2048}M" TESTS="$tests" run >"$LOG/$1.log" 2>&1 </dev/null
-	grep -hE '^(not )?ok ' "$BUILD/stable-$arch"/results/*.ktap >"$LOG/$1.ktap" 2>/dev/null
+	in_runner "$TREE" ARCH="$arch" KERNEL_PATH="$WORK" KERNEL_BUILD_PATH="$WORK/out-$arch" BUILD_PATH="$BUILD/stable-$arch" \
+		NR_CPUS="${NR_CPUS:-4}" MEMORY="${MEMORY:-2048}M" TESTS="$(reproducers_of "$arch" | cut -d' ' -f1 | paste -sd' ')" \
+		run >"$LOG/$3.log" 2>&1 </dev/null
+	grep -hE '^(not )?ok ' "$BUILD/stable-$arch"/results/*.ktap >"$LOG/$3.ktap" 2>/dev/null
 }
 
 # verdict TEST FILE: ok, not ok, skipped or did not run

@@ -13,6 +13,7 @@
 #	table.sh compare	compare the results that are there
 
 . "$(dirname -- "$0")/../common.sh"
+. "$TOP/scripts/lanes/compare.sh"
 
 ARCH=${ARCH:-riscv arm64 x86}
 SUFFIX=${SUFFIX:-}
@@ -26,27 +27,23 @@ not_run()
 	for word in ${SKIP:-}; do
 		! grep -q "^kvm:$word " "$BUILD/$1$SUFFIX/tests" || printf '%s ' "$word"
 	done
-	sed 's/#.*//' "$PATCHES/results" | awk -v a="$1" \
-		'NF && $3 == "skip" && $4 == "skip" && ($1 == "*" || index("," $1 ",", "," a ",")) { printf "%s%s", s, $2; s = " " }'
+	lines_of "$PATCHES/results" "$1" | awk '$2 == "skip" && $3 == "skip" { printf "%s%s", s, $1; s = " " }'
 }
 
 # arguments ARCH: of tests, in the variables that the runner takes them from
 arguments()
 {
-	sed 's/#.*//' "$PATCHES/results" | awk -v a="$1" \
-		'NF && $3 == "args" && ($1 == "*" || index("," $1 ",", "," a ",")) {
-			test = toupper($2); gsub(/[^A-Z0-9]/, "_", test)
-			sub(/^[^ \t]+[ \t]+[^ \t]+[ \t]+[^ \t]+[ \t]+/, ""); print "KSELFTEST_" test "_ARGS=" $0 }'
+	lines_of "$PATCHES/results" "$1" | awk '$2 == "args" {
+		test = toupper($1); gsub(/[^A-Z0-9]/, "_", test)
+		sub(/^[^ \t]+[ \t]+[^ \t]+[ \t]+/, ""); print "KSELFTEST_" test "_ARGS=" $0 }'
 }
 
-# rows ARCH ON: "TEST RESULT", pass, fail, skip, or splat: the kernel complained
-rows()
+# rows ARCH ON, and known ARCH, for side_by_side
+rows() { ktap_results "" "$RESULTS/$1$SUFFIX"-*-"$2".ktap; }
+known()
 {
-	cat "$RESULTS/$1$SUFFIX"-*-"$2".ktap 2>/dev/null | sed -nE \
-		-e 's/^ok [0-9]+ (- )?(kvm:)?([^ ]+).*# SKIP.*/\3 skip/p; t' \
-		-e 's/^ok [0-9]+ (- )?(kvm:)?([^ ]+).*/\3 pass/p; t' \
-		-e 's/^not ok [0-9]+ (- )?(kvm:)?([^ ]+) # kernel: .*/\3 splat/p; t' \
-		-e 's/^not ok [0-9]+ (- )?(kvm:)?([^ ]+).*/\3 fail/p' | LC_ALL=C sort
+	reproducers_of "$1" | sed 's/ .*/ fail pass reproducer of a bug of the base/'
+	lines_of "$PATCHES/results" "$1" | awk '$2 != "args"'
 }
 
 # merge PART WHOLE: results of PART take the place of those of WHOLE
@@ -65,39 +62,9 @@ compare()
 {
 	local arch
 
-	: >"$TABLE"
 	for arch in $ARCH; do
-		LC_ALL=C join -a 1 -a 2 -e none -o 0,1.2,2.2 <(rows "$arch" base) <(rows "$arch" series) |
-		awk -v arch="$arch" '
-		function mine(list) { return list == "*" || index("," list ",", "," arch ",") }
-		FILENAME == ARGV[1] {
-			line = $0; sub(/#.*/, "", line); n = split(line, f, /[ \t]+/)
-			if (n >= 2 && mine(f[1]) && f[3] == "base=fail") { b[f[2]] = "fail"; s[f[2]] = "pass"; why[f[2]] = "reproducer of a bug of the base" }
-			next
-		}
-		FILENAME == ARGV[2] {
-			line = $0; sub(/#.*/, "", line); n = split(line, f, /[ \t]+/)
-			if (n >= 4 && f[3] != "args" && mine(f[1])) {
-				b[f[2]] = f[3]; s[f[2]] = f[4]
-				sub(/^[^ \t]+[ \t]+[^ \t]+[ \t]+[^ \t]+[ \t]+[^ \t]+[ \t]*/, "", line); why[f[2]] = line
-			}
-			next
-		}
-		{
-			verdict = "ok"
-			base = $2 == "splat" ? "fail" : $2
-			if ($3 == "splat")
-				# Whatever the test is known for
-				verdict = "WRONG (the kernel complained)"
-			else if ($1 in b) {
-				# "any": known to differ from run to run under emulation
-				if ((b[$1] != "any" && b[$1] != base) || (s[$1] != "any" && s[$1] != $3))
-					verdict = "WRONG (expected " b[$1] " and " s[$1] ")"
-			} else if ($2 != $3 || base == "fail" || $2 == "none")
-				verdict = "WRONG"
-			printf "%-6s %-40s %-5s %-6s %s%s\n", arch, $1, $2, $3, verdict, ($1 in why) ? ": " why[$1] : ""
-		}' "$PATCHES/tests" "$PATCHES/results" - >>"$TABLE"
-	done
+		side_by_side "$arch" 40 <(known "$arch") <(rows "$arch" base) <(rows "$arch" series)
+	done >"$TABLE"
 	grep -E ' WRONG' "$TABLE" || :
 	awk '{ n[$1]++ } / WRONG/ { wrong++; next }
 		{ both += ($3 == "pass" && $4 == "pass"); skip += ($3 == "skip" && $4 == "skip") }
@@ -111,9 +78,7 @@ compare()
 }
 
 known_arches "$ARCH"
-for on in ${SIDES:-}; do
-	[[ $on == base || $on == series ]] || die "SIDES=$on is neither base nor series" "SIDES=series"
-done
+check_sides
 case ${1:-run} in
 run)
 	out=$RESULTS

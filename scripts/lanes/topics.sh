@@ -81,10 +81,7 @@ of_topic()
 	while read -r test variant; do
 		git -C "$TREE" diff --name-only "refs/series/needs/$topic" "refs/series/topic/$topic" |
 			grep -qE "^tools/testing/selftests/kvm/($1/)?$test\.c$" && printf '%s %s\n' "$test" "$variant"
-	done < <(sed 's/#.*//' "$PATCHES/tests" | awk -v a="$1" \
-		'/[ \t]base=fail/ && ($1 == "*" || index("," $1 ",", "," a ",")) {
-			print $2, match($0, /variant=[^ \t]+/) ? substr($0, RSTART + 8, RLENGTH - 8) : ""
-		}')
+	done < <(reproducers_of "$1")
 	return 0
 }
 
