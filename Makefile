@@ -278,10 +278,8 @@ _distclean:
 	@rm -rf '$(BUILD)' .config
 
 help: ## this text
-	@awk -F ':.*## ' '/^## /{print "\n" substr($$0, 4) ":"} /^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
-	@printf '\nVariables, with their value now:\n'
-	@printf '  %-14s %-24s %s\n' $(foreach v,$(help_vars),'$(v)' '$($(v))' $(help_$(v)))
-	@printf '\nmake itself exits with 0 or 2; %s has the status that README.md lists.\n' '$(BUILD)/status'
+	@printf '%s|%s|%s\n' $(foreach v,$(help_vars),'$(v)' '$($(v))' $(help_$(v))) | awk -f scripts/help.awk Makefile -
+	@printf '\nmake itself exits with 0 or 2; the status that README.md lists is in\n%s\n' '$(BUILD)/status'
 
 help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS SKIP SIDES LANES CHECKERS AFTER RANGE OTHERS ONLY QUICK \
 	EXPLAINED ON VARIANT QEMU NR_CPUS MEMORY TIMEOUT_SCALE BOOT_TIMEOUT KERNEL BUILD CACHE BRANCH TOPIC TRAILERS \

@@ -141,8 +141,8 @@ fetch()
 		local have
 		have=$(sha256sum "$2.part" | cut -d' ' -f1)
 		rm -f -- "$2.part"
-		die "${2##*/} has sha256 $have, BASE wants $3" \
-			"the download was damaged or changed: try again, or give KERNEL= a tarball you trust"
+		die "${2##*/} has sha256"$'\n'"    $have, and BASE wants"$'\n'"    $3" \
+			"try again, or give KERNEL= a tarball that you trust"
 	fi
 	mv -- "$2.part" "$2"
 }
@@ -213,8 +213,8 @@ from_kernel()
 		[ -d "$gitdir" ] || import_tarball "$KERNEL" "$gitdir" "KERNEL=$KERNEL" "$next"
 		commit=refs/heads/base
 	elif ! is_kernel "$KERNEL"; then
-		die "KERNEL=$KERNEL is not a Linux source tree (no Makefile, Kbuild and virt/kvm there)" \
-			"give the top of a Linux $VERSION tree"
+		die "KERNEL=$KERNEL is not a Linux source tree" \
+			"give the top of a Linux $VERSION tree: Makefile, Kbuild, virt/kvm"
 	elif gitdir=$(git -C "$KERNEL" rev-parse --absolute-git-dir 2>/dev/null) &&
 	     [ "$(realpath -- "$(git -C "$KERNEL" rev-parse --show-toplevel)")" = "$KERNEL" ]; then
 		gitdir=$(cd -- "$KERNEL" && realpath -- "$(git rev-parse --git-common-dir)")

@@ -196,7 +196,7 @@ run()
 	if [ "${count[fail]}" -gt 0 ]; then
 		printf 'wrong: %s\n' "${wrong[@]}"
 		say "logs:  $results/"
-		say "next:  make rerun ARCH=... TESTS=... to run one again, make shell ARCH=... to look around"
+		say "next:  make rerun ARCH=... TESTS=... to run one again; make shell, make debug"
 	fi
 	left_out
 	say "${count[pass]} passed, ${count[fail]} failed, ${count[skip]} skipped"
@@ -237,7 +237,7 @@ summary)
 		say "$arch selftests: $BUILD/$arch$SUFFIX/kselftest_install/"
 	done
 	say ""
-	say "next: make check (boots them and passes the tests), make shell ARCH=${ARCH%% *}, make help"
+	say "next: make check (boots them and tests), make shell ARCH=${ARCH%% *}, make help"
 	echo 0 >"$BUILD/status"
 	;;
 shell|debug)
@@ -261,6 +261,6 @@ kselftest-path)
 	say "$BUILD/$ARCH$SUFFIX/kselftest_install"
 	;;
 *)
-	die "check.sh knows build, run, summary, shell, debug, base-path, image-path and kselftest-path, not \"${1:-}\"" "make help"
+	die "check.sh knows build, run, summary, shell, debug and *-path, not \"${1:-}\"" "make help"
 	;;
 esac

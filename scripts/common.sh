@@ -31,6 +31,9 @@ unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY GIT_COMMON_DIR G
 
 say() { printf '%s\n' "$*"; }
 
+# say_list TEXT: one that is long, at 80 columns
+say_list() { fold -s -w 76 <<<"$*" | sed 's/ *$//; 2,$s/^/    /'; }
+
 # die MESSAGE [NEXT-STEP]: the cause on one line, then what to do about it.
 # The status is 2 unless DIE_STATUS says otherwise; README lists them.
 die()
@@ -89,6 +92,16 @@ need_space()
 	[ "$have" -ge "$2" ] || die \
 		"$1 has $have MiB free, this step needs $2 MiB" \
 		"free some space, or point BUILD= and CACHE= at another disk"
+}
+
+# worktree DIR COMMIT MIB: another work tree of $TREE, if there is none yet
+worktree()
+{
+	[ ! -e "$1/.git" ] || return 0
+	need_space "$BUILD" "$3"
+	rm -rf -- "$1"
+	git -C "$TREE" worktree prune
+	git -C "$TREE" worktree add -q --detach "$1" "$2"
 }
 
 # cross_of ARCH: the prefix of its tools; empty for the machine's own

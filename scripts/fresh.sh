@@ -208,7 +208,8 @@ main()
 	fi
 	if [ -n "$why" ]; then
 		[ "${1:-}" = or-here ] || die "no bare system: $why" "as root on Debian, on a disk: make fresh"
-		say "no bare system: $why. The commands run here, where more may be installed than README.md says."
+		say "no bare system: $why."
+		say "The commands run here, where more may be installed than README.md says."
 		commands here || exit 1
 		exit 0
 	fi

@@ -203,7 +203,7 @@ class Series:
         for path in self.added_here():
             if path not in self.files:
                 raise Failure(f"the added file {path} belongs to no patch",
-                              f"name it in the series of its topic in {short(self.dir)}, behind the patch whose commit adds it")
+                              f"name it in a series of {short(self.dir)}, behind the patch that adds it")
 
     def read_topic(self, topic):
         where = os.path.join(self.dir, topic.name)
@@ -425,14 +425,14 @@ class Composer:
             for f in patch.added:
                 if f in area.files:
                     raise Failure(f"{patch.name} adds {f}, which is there already",
-                                  f"keep edits to existing files in a patch: commit them in {TREE} and run make refresh")
+                                  f"commit edits of existing files in {TREE}, then make refresh")
             before = {p: area.files.get(p) for p in patch.touches}
             error = area.apply(patch)
             if error and steps is None:
                 self.merge(patch, area, error)
             elif error:
                 raise Failure(f"{patch.name} does not apply: {error}",
-                              f"rebase the commits of {TREE} and run make refresh, or give the base of {short(self.series.dir)}/BASE")
+                              f"rebase the commits of {TREE}, then make refresh;\n        or give the base of {short(self.series.dir)}/BASE")
             for f in patch.added:
                 area.put(f, self.first[f])
             after = {p: area.files.get(p) for p in patch.touches + patch.added}
@@ -452,7 +452,7 @@ class Composer:
             if ours and base and theirs:
                 merged = insertions(ours.data, base.data, theirs.data, self.scratch)
             if merged is None:
-                raise Failure(f"{patch.name} does not apply without the topics that {patch.topic} does not need: {error}",
+                raise Failure(f"{patch.name} does not apply without the topics that {patch.topic} does not need:\n    {error}",
                               f"name one more in {short(self.series.dir)}/series, or move the hunk away from theirs")
             area.put(path, File(theirs.mode, merged))
 
@@ -642,12 +642,12 @@ def cmd_tree():
                           f"commit or stash them in {TREE}")
     elif new == composed:
         count = git("rev-list", "--count", f"{composed}..{head}", check=False).stdout.decode().strip() or "some"
-        say(f"{TREE} has {count} commit(s) that make refresh has not written yet; left as it is")
+        say(f"{TREE} has {count} commit(s) that make refresh has not written yet")
         return
     else:
         raise Failure(f"both {TREE} and the files here changed since they last agreed",
-                      "take the files' side with make tree FORCE=1 (the commits stay on a branch), "
-                      "or git stash the files and make refresh")
+                      "make tree FORCE=1 takes the files, and keeps the commits on a branch;\n"
+                      "        git stash, then make refresh, takes the commits")
     git("update-ref", COMPOSED, new)
     git("update-ref", BASE_REF, base)
     say(f"{TREE}: {git('rev-list', '--count', f'{base}..{new}')} commits on {git('log', '-1', '--format=%s', base)}")
@@ -669,7 +669,7 @@ def tree_of_topic(base, where):
         edit = dirty(where)
         if edit:
             raise Failure(f"{where} has uncommitted edits: {edit}",
-                          f"the tree of one topic is for building; edit in {TREE}, and drop these with git -C {where} checkout .")
+                          f"edit in {TREE}; this drops them:\n    git -C {where} checkout .")
         head = git("rev-parse", "HEAD", where=where)
         if has("refs/series/topic-tree") and head not in (git("rev-parse", "refs/series/topic-tree"), new):
             branch = time.strftime("topic-%Y%m%d-%H%M%S")
@@ -714,7 +714,7 @@ def refuse(commit, subject, message, base, deleted):
     personal = PERSONAL.search(message.encode())
     if personal:
         raise Failure(f"commit {subject} has the trailer \"{personal.group(1).decode()}:\"",
-                      "drop it; make mbox adds the sender's Signed-off-by, reviewers give their own")
+                      "drop it; make mbox adds the sender's, reviewers give their own")
     if re.match(r"(fixup|squash|amend)!", message):
         raise Failure(f"commit {subject} waits to be squashed", f"git rebase -i --autosquash in {TREE}")
     # Where git am sees the end of a message.
@@ -747,7 +747,7 @@ def cmd_refresh():
         if now != composed and not FORCE:
             if trouble:
                 print(f"  {trouble}", file=sys.stderr)
-            raise Failure("patches or added files were edited here since make tree; refresh would lose that",
+            raise Failure("files were edited here since make tree; refresh would lose that",
                           f"make tree first; or make refresh FORCE=1 to overwrite them with {TREE}")
         refresh(base, head, scratch)
 
@@ -780,7 +780,7 @@ def refresh(base, head, scratch):
         if not said and topic is None:
             raise Failure(f"commit {subject} does not say its topic", "add a line \"Topic: NAME\" to the end of its message")
         if said and said not in order:
-            raise Failure(f"commit {subject} is of the topic {said}, which {short(PATCHES)}/series does not name",
+            raise Failure(f"commit {subject} is of the topic {said}, which\n    {short(PATCHES)}/series does not name",
                           f"add a line there: {said} -")
         if said and topic and order.index(said) < order.index(topic):
             raise Failure(f"commit {subject} of {said} stands behind one of {topic}", f"git rebase -i in {TREE}, to move it")
@@ -819,7 +819,7 @@ def refresh(base, head, scratch):
         raise Failure(f"the commits of {TREE} can't be a series: {failure}", "change them there; the files here are as before") from None
     if git("rev-parse", f"{now}^{{tree}}") != git("rev-parse", f"{head}^{{tree}}"):
         raise Failure("the files written would not compose to the tree they came from",
-                      f"this is a bug of scripts/series.py; {TREE} and the files here are unchanged")
+                      "this is a bug of scripts/series.py; nothing was changed")
 
     # Everything could be written: only now change the files here.
     install(out, PATCHES, [os.path.join(t, n) for t in os.listdir(PATCHES) if os.path.isdir(os.path.join(PATCHES, t)) and t != "stable"
@@ -951,7 +951,7 @@ def sender():
            for key in ("user.name", "user.email")]
     if not all(who):
         raise Failure("git does not know who sends the series",
-                      'git config user.name "Your Name" && git config user.email you@example.org')
+                      'git config user.name "Your Name", and user.email')
     return who
 
 
@@ -1012,8 +1012,8 @@ def previous(topic, version, composer, trailers, scratch):
     """The last commit of the version before VERSION of TOPIC, for a range-diff."""
     tag = os.environ.get("SINCE") or f"sent/{topic.name}/v{version - 1}"
     if not has(f"{tag}^{{commit}}", where=TOP):
-        raise Failure(f"VERSION={version} needs the commit that version {version - 1} of {topic.name} was sent from; there is no {tag}",
-                      f"git tag {tag} <commit>, or make mbox TOPIC={topic.name} VERSION={version} SINCE=<commit>")
+        raise Failure(f"there is no {tag}, the commit that version {version - 1} was sent from",
+                      f"git tag {tag} <commit>, or make mbox with SINCE=<commit>")
     top = os.path.join(scratch, "previous")
     if not os.path.isdir(top):
         os.makedirs(top)

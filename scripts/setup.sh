@@ -48,8 +48,8 @@ need_header()
 # need_libc PACKAGE CC: static linking works
 need_libc()
 {
-	have "$2" || { MISSING+=("libc for $2|$1|the selftests, static"); return 0; }
-	[ -f "$("$2" -print-file-name=libc.a)" ] || MISSING+=("libc.a for $2|$1|the selftests, static")
+	have "$2" || { MISSING+=("libc for $2|$1|tests"); return 0; }
+	[ -f "$("$2" -print-file-name=libc.a)" ] || MISSING+=("libc.a for $2|$1|tests")
 }
 
 # need_qemu BINARY PACKAGE
@@ -90,7 +90,7 @@ probe()
 	need flock util-linux "one run at a time"
 	need quilt quilt "testing that the patches apply without fuzz"
 	need shellcheck shellcheck "testing the scripts"
-	need python3 python3 "leaving out statements (make mutants), and its test"
+	need python3 python3 "the series, and what reads results"
 	if [ -n "${LLVM:-}" ] || [ "${FULL:-0}" = 1 ]; then
 		need "clang${LLVM:--19}" "clang${LLVM:--19}" "building with clang"
 		need "ld.lld${LLVM:--19}" "lld${LLVM:--19}" "building with clang"
@@ -182,7 +182,7 @@ report()
 	echo "missing:"
 	for m in "${MISSING[@]}"; do
 		IFS='|' read -r what package why <<<"$m"
-		printf '  %-42s package %-24s for %s\n' "$what" "$package" "$why"
+		printf '  %s: package %s for %s\n' "$what" "$package" "$why"
 	done
 }
 
@@ -242,7 +242,7 @@ install()
 		tail -n 15 "$tmp/log" >&2
 		cp "$tmp/log" "${TMPDIR:-/tmp}/kvm-vcpu-reset-setup.log"
 		die "apt-get could not install the packages" \
-			"see ${TMPDIR:-/tmp}/kvm-vcpu-reset-setup.log, mend apt, and run make $again again"
+			"see ${TMPDIR:-/tmp}/kvm-vcpu-reset-setup.log, then make $again"
 	}
 	progress_stop
 }

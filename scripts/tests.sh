@@ -93,7 +93,6 @@ left_out()
 		[[ " $ARCH " == *" $arch "* ]] || out+=("$arch")
 	done
 	out+=("the table of base and series" "single commits" "mutants" "coverage" "checkers" "other architectures" "the lanes' own tests" "a bare system")
-	printf 'left out:'
-	printf ' %s;' "${out[@]}" | sed 's/;$/\n/'
+	say_list "left out:$(printf ' %s;' "${out[@]}" | sed 's/;$//')"
 	say "  make check-full runs them"
 }

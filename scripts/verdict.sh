@@ -35,7 +35,7 @@ sayings()
 {
 	local new before=
 
-	new=$(tr -d '\r\000' <"$1" 2>/dev/null | grep -E '^kvm:vcpu_reset_(test|storm): # ' || :)
+	new=$(tr -d '\r\000' 2>/dev/null <"$1" | grep -E '^kvm:vcpu_reset_(test|storm): # ' || :)
 	[ ! -e "$2" ] || before=$(<"$2")
 	awk 'FNR == NR { said[$1]; print; next } !($1 in said)' <(echo "$new") <(echo "$before") | sed '/^$/d' >"$2"
 }
@@ -45,7 +45,7 @@ origin()
 {
 	local dir=$BUILD/$1$SUFFIX/results
 
-	tr -d '\r\000' <"$dir/$2.console" 2>/dev/null |
+	tr -d '\r\000' 2>/dev/null <"$dir/$2.console" |
 		sed -nE 's/^.*Linux version ([^ ]+) \([^ ]*\) \((.*), [^,]*\) #.*/kernel: \1\ncompiler: \2/p' | head -n 2 || :
 	if [ "$2" = vmx ]; then
 		sed -nE 's/.*(Bochs x86 Emulator [0-9.]+).*/emulator: \1/p' "$dir/bochs/bochs.log" 2>/dev/null | head -n 1 || :

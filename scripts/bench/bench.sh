@@ -98,7 +98,7 @@ tables()
 		return k in v ? sprintf("%.0f%s", v[k], k in differs ? "~" : "") : "-"
 	}
 	function one(title, pattern, with_x,    i, j, b, s, d) {
-		printf "\n%s\n\n  %-12s %-18s %7s %14s %14s %10s\n", title, "", "", with_x, "base", "series", "more"
+		printf "\n%s\n\n  %-12s %-18s %7s %13s %13s %10s\n", title, "", "", with_x, "base", "series", "more"
 		for (j = 1; j <= nh; j++)
 			for (i = 1; i <= nr; i++) {
 				if (row[i] !~ pattern)
@@ -107,7 +107,7 @@ tables()
 				if (b == "-" && s == "-")
 					continue
 				d = b == "-" || s == "-" ? "" : sprintf("%+.0f", s - b)
-				printf "  %-12s %-18s %7s %14s %14s %10s\n", host[j], row[i], with_x == "" ? "" : x[i], b, s, d
+				printf "  %-12s %-18s %7s %13s %13s %10s\n", host[j], row[i], with_x == "" ? "" : x[i], b, s, d
 			}
 	}
 	END {

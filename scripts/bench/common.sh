@@ -34,12 +34,7 @@ tests()
 {
 	local dir=tools/testing/selftests/kvm program
 
-	if [ ! -e "$TESTS_TREE/.git" ]; then
-		need_space "$BUILD" 2560
-		rm -rf -- "$TESTS_TREE"
-		git -C "$B" worktree prune
-		git -C "$B" worktree add -q --detach "$TESTS_TREE" HEAD
-	fi
+	TREE=$B worktree "$TESTS_TREE" HEAD 2560
 	git -C "$TESTS_TREE" checkout -q --force --detach "$(git -C "$B" rev-parse HEAD)"
 	for program in "${PROGRAMS[@]}"; do
 		cp "$TOP/scripts/bench/$program.c" "$TESTS_TREE/$dir/"

@@ -234,12 +234,7 @@ range=${1:-$base..HEAD}
 tree_git rev-list "$range" >/dev/null 2>&1 || die "$range is not a range of commits in $TREE" "commits.sh HEAD~3..HEAD"
 [ -z "$OTHERS" ] || need_clang
 mkdir -p "$OUT" "$CACHE"
-if [ ! -e "$WORK/.git" ]; then
-	need_space "$BUILD" 3072
-	rm -rf "$WORK"
-	tree_git worktree prune
-	tree_git worktree add -q --detach "$WORK" "$base"
-fi
+worktree "$WORK" "$base" 3072
 
 case $BOOTS in
 all|last) ;;

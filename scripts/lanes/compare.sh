@@ -14,6 +14,16 @@ check_sides()
 	done
 }
 
+# compare_last: when all has run
+compare_last()
+{
+	local status=0
+
+	compare || status=$?
+	recorded "${TABLE%.txt}.run"
+	return "$status"
+}
+
 # ktap_results PREFIX FILE...: "TEST RESULT", pass, fail, skip, or splat: the kernel
 # complained. PREFIX of the names is left out.
 ktap_results()

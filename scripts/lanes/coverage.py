@@ -97,8 +97,8 @@ def files_of(console):
                 lines += 1
                 total += sum(data)
     if end != (lines, total):
-        die(f'{console} has {lines} lines with the sum {total} of what the machine has counted, and the end says {end}',
-            'see there if the machine has ended early, and run that variant again')
+        what = f': {lines} lines, sum {total};\n    the end says {end[0]} lines, sum {end[1]}' if end else ' has no end of the counters'
+        die(console + what, 'see there if the machine has ended early, and run that variant again')
     return files
 
 

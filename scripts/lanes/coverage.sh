@@ -76,12 +76,7 @@ for word in ${VARIANTS:-}; do
 		"one of: $(VARIANTS='' expected | cut -d' ' -f2 | tr '\n' ' ')"
 done
 head=$(git -C "$TREE" rev-parse HEAD)
-if [ ! -e "$WORK/.git" ]; then
-	need_space "$BUILD" 4096
-	rm -rf "$WORK"
-	git -C "$TREE" worktree prune
-	git -C "$TREE" worktree add -q --detach "$WORK" "$head"
-fi
+worktree "$WORK" "$head" 4096
 [ "$(git -C "$WORK" rev-parse HEAD)" = "$head" ] || git -C "$WORK" checkout -q --force "$head"
 
 # edit FILE SED-EXPRESSION...: what there is to it, written only if it is not yet there

@@ -139,6 +139,6 @@ has riscv || left+="; the lanes' own tests, which need riscv"
 for word in LANES TESTS SKIP SIDES RANGE CHECKERS AFTER QUICK KINDS VARIANTS; do
 	[ -z "${!word:-}" ] || left+="; what $word=\"${!word}\" leaves out"
 done
-say "left out: $left"
+say_list "left out: $left"
 say "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ] || { note_status 1; exit 1; }

@@ -228,7 +228,7 @@ class Spec:
             elif len(word) == 1 and ':' in word[0]:
                 self.places.append(word[0])
             else:
-                die(f'{name} has a line that is neither tests, cmdline nor FILE:FUNCTION: {line}')
+                die(f'{name} has a line that is neither tests, cmdline nor FILE:FUNCTION:\n    {line}')
         self.tests = self.variants.get(os.environ.get('VARIANT'), self.tests)
 
 
@@ -532,7 +532,7 @@ class Lane:
         for t in tests:
             print(f'  {arch} without a mutant: {t} '
                   f'{("passed", "failed", "skipped", "failed")[verdict[t]] if t in verdict else "did not run"}, '
-                  f'{took.get(t, 0) / 1000:.1f} s, executes {len(ran[t])} of the statements' +
+                  f'{took.get(t, 0) / 1000:.1f} s, executes {len(ran[t])} statements' +
                   (f': {why[t]}' if why.get(t) else ''), flush=True)
         if code != 0 or [t for t in tests if verdict.get(t) != 0]:
             die(f'the tests do not pass without a mutant on {arch}',
@@ -614,8 +614,8 @@ class Lane:
     def verdict(self, arch, verdict, m, test, ms, why):
         self.remember(arch, verdict, m, test, ms, why)
         self.count += 1
-        print(f'  [{self.count}/{self.total}] {verdict:9s} {ms / 1000:5.1f} s {m.path}:{m.line} {m.func}: '
-              f'{m.text[:90]}' + (f'  <- {why}' if why else ''), flush=True)
+        print(f'  [{self.count}/{self.total}] {verdict:9s} {ms / 1000:5.1f} s {m.path}:{m.line} {m.func}:\n'
+              f'      {m.text[:74]}' + (f'\n      <- {why[:71]}' if why else ''), flush=True)
 
     def run(self, arch):
         os.makedirs(self.out, exist_ok=True)

@@ -62,15 +62,8 @@ esac
 
 mkdir -p "$OUT"
 head=$(git -C "$TREE" rev-parse HEAD)
-if [ ! -e "$WORK/.git" ]; then
-	need_space "$BUILD" 3072
-	rm -rf "$WORK"
-	git -C "$TREE" worktree prune
-	git -C "$TREE" worktree add -q --detach "$WORK" "$head"
-fi
-if [ "$(git -C "$WORK" rev-parse HEAD)" != "$head" ]; then
-	git -C "$WORK" checkout -q --force "$head"
-fi
+worktree "$WORK" "$head" 3072
+[ "$(git -C "$WORK" rev-parse HEAD)" = "$head" ] || git -C "$WORK" checkout -q --force "$head"
 mutants instrument
 
 start=$(date +%s)

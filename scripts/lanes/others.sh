@@ -28,7 +28,7 @@ for arch; do
 	new_complaints "$arch" series >"$OTHERS_OUT/$arch-new"
 	before=$(objects_of "$arch" base)
 	objects=$(objects_of "$arch" series)
-	printf 'others: %-10s %3d objects of KVM compiled, not run; %d new complaint(s), %d s\n' \
+	printf 'others: %-10s %3d objects compiled, not run; %d new complaint(s), %d s\n' \
 		"$arch" "$objects" "$(wc -l <"$OTHERS_OUT/$arch-new")" $(($(date +%s) - start))
 	sed 's/^/  /' "$OTHERS_OUT/$arch-new"
 	[ ! -s "$OTHERS_OUT/$arch-new" ] || wrong=1

@@ -254,10 +254,7 @@ run|rerun)
 			[ "$status" -le 1 ] || say "  $arch $on: ended early (status $status)"
 		done
 	done
-	status=0
-	compare || status=$?
-	recorded "${TABLE%.txt}.run"
-	exit "$status"
+	compare_last
 	;;
 compare)
 	compare
@@ -284,6 +281,6 @@ rows)
 	rows_of "$2" "${3:-full}"
 	;;
 *)
-	die "qemu.sh knows rerun, compare, short, get, rows and guest-kernel, not \"$1\"" "make check-qemu"
+	die "qemu.sh knows rerun, compare, short, get, rows, guest-kernel, not \"$1\"" "make check-qemu"
 	;;
 esac

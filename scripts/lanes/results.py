@@ -248,7 +248,7 @@ def find(dirs):
                 here.append(path)
         if not here:
             die(f'{top} has no results (lane.json) of a lane',
-                'DIRS= are copies of build/lanes of the machines that ran "make check-full"')
+                'DIRS= are copies of build/lanes after "make check-full"')
         found += here
     return sorted(set(os.path.realpath(path) for path in found))
 
@@ -563,7 +563,8 @@ def main(args):
                 return done.returncode
             wanted = json.loads(done.stdout)['include']
         return merge(args or [os.path.join(build, 'lanes')], os.path.join(build, 'merged'), wanted, origin)
-    die(f'results.py knows matrix, keep, merge, check and state, not "{what}" with {len(args)} words', 'make help')
+    words = ' '.join([what] + args)
+    die(f'results.py knows matrix, keep, merge, check and state, not "{words}"', 'make help')
 
 
 if __name__ == '__main__':

@@ -96,12 +96,7 @@ for arch in riscv x86; do
 done
 [ -e "$BUILD/base/out-riscv/.config" ] || die "there is no riscv kernel of the base" "make build ARCH=riscv ON=base"
 HEAD_ID=$(git -C "$TREE" rev-parse HEAD)
-if [ ! -e "$BAD/.git" ]; then
-	need_space "$BUILD" 3072
-	rm -rf "$BAD"
-	git -C "$TREE" worktree prune
-	git -C "$TREE" worktree add -q --detach "$BAD" "$HEAD_ID"
-fi
+worktree "$BAD" "$HEAD_ID" 3072
 for arch in riscv x86; do
 	[ -e "$BAD/out-$arch" ] || cp -a "$TREE/out-$arch" "$BAD/out-$arch"
 done

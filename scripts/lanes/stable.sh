@@ -130,11 +130,7 @@ for version; do
 	read -r gitdir commit <<<"$found"
 	tree_git fetch -q "$gitdir" "$commit"
 	tree_git update-ref "refs/series/stable/$version" "$commit"
-	if [ ! -e "$WORK/.git" ]; then
-		need_space "$BUILD" 2560
-		tree_git worktree prune
-		tree_git worktree add -q --detach "$WORK" "$commit"
-	fi
+	worktree "$WORK" "$commit" 2560
 	work_git checkout -q --force --detach "$commit"
 	say "$(tree_git log -1 --format=%s "$commit"):" | tee -a "$MATRIX"
 	for c in "${commits[@]}"; do

@@ -19,7 +19,8 @@ SEED=${SEED:-$(date +%s)}
 	die "SEED=$SEED is not a whole number from 1 to 2147483647" "make stress SEED=1"
 known_arches "$ARCH"
 
-say "$N resets on each of: $ARCH; again: make stress N=$N SEED=$SEED"
+say "$N resets on each of: $ARCH"
+say "again: make stress N=$N SEED=$SEED"
 export KSELFTEST_VCPU_RESET_STORM_ARGS="-n $N -s $SEED"
 export KSELFTEST_VCPU_HOSTILE_TEST_ARGS="-n $((N / 1000 + 100)) -s $SEED"
 # Seconds: ten resets a second is what a busy machine has been seen to do.

@@ -343,7 +343,8 @@ class File:
 def main(args):
     what = (args or [''])[0]
     if what not in ('check', 'const'):
-        print(f'error: syzkaller.py knows check and const, not "{what}"\n  next: syzkaller.py check', file=sys.stderr)
+        print(f'error: syzkaller.py knows check and const, not "{what}"',
+              '  next: syzkaller.py check', sep='\n', file=sys.stderr)
         return 2
     names = args[1:] or sorted(glob.glob(os.path.join(TOP, 'syzkaller/*.txt')))
     if not os.path.exists(os.path.join(TREE, 'include/uapi/linux/kvm.h')):

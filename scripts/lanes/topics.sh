@@ -87,7 +87,7 @@ of_topic()
 
 mkdir -p "$LOG"
 record "${MATRIX%.txt}.run" "arch: $ARCH" "quick: ${QUICK:-0}"
-printf '%-18s %8s %8s %7s %7s %7s %11s %11s\n' topic patches applies builds boots passes reproduces checkpatch >"$MATRIX"
+printf '%-15s %8s %8s %7s %7s %7s %11s %10s\n' topic patches applies builds boots passes reproduces checkpatch >"$MATRIX"
 failures=()
 for topic; do
 	say "$topic"
@@ -95,7 +95,7 @@ for topic; do
 	applies=$cell
 	if [ "$applies" = NO ]; then
 		tail -n 2 "$LOG/$topic-applies"
-		printf '%-18s %8s %8s\n' "$topic" "" "$applies" >>"$MATRIX"
+		printf '%-15s %8s %8s\n' "$topic" "" "$applies" >>"$MATRIX"
 		continue
 	fi
 	range=refs/series/needs/$topic..refs/series/topic/$topic
@@ -114,7 +114,7 @@ for topic; do
 		reproduces=$cell
 	fi
 	column checkpatch env TOPIC="$topic" TREE="$BUILD/topic" AFTER="refs/series/needs/$topic" "$TOP/scripts/lanes/checkers.sh" checkpatch maintainers
-	printf '%-18s %8s %8s %7s %7s %7s %11s %11s\n' "$topic" "$patches" "$applies" "$builds" "$boots" "$passes" "$reproduces" "$cell" |
+	printf '%-15s %8s %8s %7s %7s %7s %11s %10s\n' "$topic" "$patches" "$applies" "$builds" "$boots" "$passes" "$reproduces" "$cell" |
 		tee -a "$MATRIX" | tail -n 1
 done
 

@@ -195,7 +195,7 @@ def compared(name):
 
 def bench_tables():
     """[(title, heads, rows)] of build/bench/bench.txt, whose columns are as wide as bench.sh says"""
-    found, cuts = [], ((2, 14), (15, 33), (34, 41), (42, 56), (57, 71), (72, 82))
+    found, cuts = [], ((2, 14), (15, 33), (34, 41), (42, 55), (56, 69), (70, 80))
     for line in (read('bench', 'bench.txt') or '').splitlines():
         if line and not line.startswith(' '):
             found.append((line, [], []))

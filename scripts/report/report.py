@@ -283,7 +283,7 @@ def of_coverage():
         if line.startswith('  ') or words[0] == 'a' or line.startswith('coverage:'):
             notes.append(line.strip())
         elif words[1:3] == ['not', 'run']:
-            rows.append([words[0], cell('not run', 'none')])
+            rows.append([words[0], cell('not run', 'none'), *[''] * 4])
         elif len(words) >= 5:
             extra = ' '.join(words[5:])
             rows.append([words[0], words[1], *numbers(*words[2:5]), extra])

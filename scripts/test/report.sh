@@ -12,7 +12,7 @@ leave_results()
 
 	mkdir -p "$b"/{results,stress,bench}
 	run_of() { printf 'state: %s\nbegan: 2026-01-02T03:04:05Z\narch: riscv\n%s\nended: 2026-01-02T03:05:06Z\n' "$2" "${3:-}" >"$b/$1.run"; }
-	printf '%-18s %8s %8s %7s\n' topic patches applies boots numbers 41 yes NO letters 42 yes yes >"$b/topics.txt"
+	printf '%-15s %8s %8s %7s\n' topic patches applies boots numbers 41 yes NO letters 42 yes yes >"$b/topics.txt"
 	run_of topics "$state"
 	printf 'Linux 6.1.2:\n  %-28s %s\n' "applies as a variant" "KVM: Spell numbers" >"$b/stable.txt"
 	printf '  %-10s %-6s %-24s before: %-12s after: %s\n' 6.1.2 riscv old_test "not ok" ok >>"$b/stable.txt"
@@ -43,8 +43,8 @@ leave_results()
 	run_of stress/stress "$state" $'resets: 10000\nseed: 77'
 	printf 'mmio_read 99111\n' >"$b/bench/riscv.now"
 	run_of bench/riscv "$state"
-	printf '\nBytes\n\n  %-12s %-18s %7s %14s %14s %10s\n' "" "" "" base series more >"$b/bench/bench.txt"
-	printf '  %-12s %-18s %7s %14s %14s %10s\n' "arm64 nofwb" kvm_vcpu "" 4800 4816 +16 >>"$b/bench/bench.txt"
+	printf '\nBytes\n\n  %-12s %-18s %7s %13s %13s %10s\n' "" "" "" base series more >"$b/bench/bench.txt"
+	printf '  %-12s %-18s %7s %13s %13s %10s\n' "arm64 nofwb" kvm_vcpu "" 4800 4816 +16 >>"$b/bench/bench.txt"
 	printf 'arch,value\nriscv,12321\n' >"$b/bench/bench.csv"
 	run_of bench/bench "$state"
 	for name in one two; do

@@ -84,7 +84,7 @@ test_topic_of_a_commit()
 	sed -i 's/^line 2$/line two/' "$L/virt/kvm/kvm_main.c" && commit "$L" $'KVM: Late\n\nTopic: numbers'
 	no 2 "of numbers stands behind one of growth" scripts/series.py refresh
 	git -C "$L" commit -q --amend -m $'KVM: Late\n\nTopic: fourth'
-	no 2 "which patches/v7.3/series does not name" scripts/series.py refresh
+	no 2 "patches/v7.3/series does not name" scripts/series.py refresh
 	echo 'fourth -' >>patches/v7.3/series
 	ok scripts/series.py refresh
 	has "$(cat patches/v7.3/fourth/series)" 0001-KVM-Late.patch
