@@ -7,10 +7,12 @@
  * sets registers; on vCPUs that are half created, through file descriptors of
  * another process, and of a VM whose owner is gone; with another thread that
  * writes to kvm_run during KVM_RUN; and from guests that make every call of the
- * firmware with arguments of all kinds.
+ * firmware with arguments of all kinds, in their kernel and in user mode.
  *
  * What KVM refuses has the documented error and changes nothing.  Whatever was
- * done to a vCPU, KVM_MP_STATE_RESET makes it what it was when it was new.
+ * done to a vCPU, KVM_MP_STATE_RESET makes it what it was when it was new.  A
+ * call in user mode is an exception to the guest's kernel, or fails as KVM's API
+ * says, and nobody else sees anything of it.
  */
 #include <fcntl.h>
 #include <getopt.h>
@@ -43,6 +45,8 @@
 
 static u32 seed = 1;
 static unsigned long nr_tries = 60;
+/* Make the calls of user mode in the kernel: the test has to fail. */
+static bool sabotage;
 
 static u32 random32(void)
 {
@@ -174,6 +178,251 @@ static void guest_exits(u64 state, u64 gpa)
 		(void)READ_ONCE(*(u64 *)MMIO_GPA);
 		WRITE_ONCE(*(u32 *)(MMIO_GPA + 8), state);
 		GUEST_SYNC(1);
+	}
+}
+
+/* What there is to be called in user mode, each in a slot of a page */
+#define USER_SLOT	16
+
+static u64 user_page;
+
+/* The exception that has ended user mode, and where to go on after that */
+static struct {
+	u64 cause, pc;
+	u64 resume, sp;
+} user_exit;
+
+#ifdef __riscv
+#define EXC_SYSCALL		8
+
+extern const char user_code[], user_code_end[];
+asm("	.pushsection .rodata\n"
+"user_code:\n"
+"	ecall\n"
+"	ebreak\n"
+"user_code_end:\n"
+"	.popsection\n"
+);
+
+static void user_exception(struct pt_regs *regs)
+{
+	user_exit.cause = regs->cause;
+	user_exit.pc = regs->epc;
+	regs->epc = user_exit.resume;
+	regs->status |= SR_SPP;
+}
+
+static void guest_user_call(u64 *state, u64 gpa, bool privileged)
+{
+	static const int exts[] = {
+		0, 1, 2, 3, 4, 5, 6, 7, 8, 0x10, 0x54494d45, 0x735049, 0x52464e43,
+		0x48534d, 0x53525354, 0x504d55, 0x53555350, 0x4442434e, 0x535441,
+		0x46574654,
+	};
+	u64 want[8];
+	int i;
+
+	for (i = 0; i < 6; i++)
+		want[i] = guest_arg(state, gpa);
+	want[6] = guest_random(state) % 6;
+	want[7] = exts[guest_random(state) % ARRAY_SIZE(exts)];
+
+	register u64 a0 asm("a0") = want[0];
+	register u64 a1 asm("a1") = want[1];
+	register u64 a2 asm("a2") = want[2];
+	register u64 a3 asm("a3") = want[3];
+	register u64 a4 asm("a4") = want[4];
+	register u64 a5 asm("a5") = want[5];
+	register u64 a6 asm("a6") = want[6];
+	register u64 a7 asm("a7") = want[7];
+
+	/* SPP, the mode to return to, and SPIE */
+	asm volatile("la	t0, 1f\n"
+		     "sd	t0, 0(%[resume])\n"
+		     "csrw	sepc, %[pc]\n"
+		     "li	t0, 0x120\n"
+		     "csrc	sstatus, t0\n"
+		     "csrs	sstatus, %[spp]\n"
+		     "sret\n"
+		     "1:\n"
+		     : "+r" (a0), "+r" (a1), "+r" (a2), "+r" (a3), "+r" (a4),
+		       "+r" (a5), "+r" (a6), "+r" (a7)
+		     : [resume] "r" (&user_exit.resume), [pc] "r" (user_page),
+		       [spp] "r" (privileged ? SR_SPP : 0)
+		     : "t0", "memory");
+
+	GUEST_ASSERT_EQ(user_exit.cause, EXC_SYSCALL);
+	GUEST_ASSERT_EQ(user_exit.pc, user_page);
+	GUEST_ASSERT(a0 == want[0] && a1 == want[1] && a2 == want[2] && a3 == want[3] &&
+		     a4 == want[4] && a5 == want[5] && a6 == want[6] && a7 == want[7]);
+}
+#elif defined(__aarch64__)
+enum { USER_SVC, USER_HVC, USER_SMC, NR_USER_CALLS };
+
+extern const char user_code[], user_code_end[];
+asm("	.pushsection .rodata\n"
+"	.balign 16\n"
+"user_code:\n"
+"	svc	#0\n"
+"	brk	#0\n"
+"	.balign 16\n"
+"	hvc	#0\n"
+"	brk	#0\n"
+"	.balign 16\n"
+"	smc	#0\n"
+"	brk	#0\n"
+"user_code_end:\n"
+"	.popsection\n"
+);
+
+static void user_exception(struct ex_regs *regs)
+{
+	user_exit.cause = read_sysreg(esr_el1);
+	user_exit.pc = regs->pc;
+	regs->pc = user_exit.resume;
+	regs->pstate = 0x3c5;
+}
+
+static void guest_user_call(u64 *state, u64 gpa, bool privileged)
+{
+	static const u32 bases[] = {
+		0x84000000, 0xc4000000, 0x86000000, 0xc6000000, 0xc5000000, 0x85000000,
+		0x95000000, 0x80000000,
+	};
+	u64 slot = guest_random(state) % NR_USER_CALLS, pc = user_page + slot * USER_SLOT;
+	u64 want[8], ec;
+	int i;
+
+	for (i = 0; i < 8; i++)
+		want[i] = guest_arg(state, gpa);
+	want[0] = bases[guest_random(state) % ARRAY_SIZE(bases)] + guest_random(state) % 0x60;
+
+	register u64 x0 asm("x0") = want[0];
+	register u64 x1 asm("x1") = want[1];
+	register u64 x2 asm("x2") = want[2];
+	register u64 x3 asm("x3") = want[3];
+	register u64 x4 asm("x4") = want[4];
+	register u64 x5 asm("x5") = want[5];
+	register u64 x6 asm("x6") = want[6];
+	register u64 x7 asm("x7") = want[7];
+
+	/* DAIF, and EL0t or EL1h */
+	asm volatile("adr	x9, 1f\n"
+		     "str	x9, [%[resume]]\n"
+		     "msr	elr_el1, %[pc]\n"
+		     "msr	spsr_el1, %[spsr]\n"
+		     "eret\n"
+		     "1:\n"
+		     : "+r" (x0), "+r" (x1), "+r" (x2), "+r" (x3), "+r" (x4),
+		       "+r" (x5), "+r" (x6), "+r" (x7)
+		     : [resume] "r" (&user_exit.resume), [pc] "r" (pc),
+		       [spsr] "r" (privileged ? 0x3c5ul : 0x3c0ul)
+		     : "x9", "memory");
+
+	ec = ESR_ELx_EC(user_exit.cause);
+	GUEST_ASSERT_EQ(ec, slot == USER_SVC ? ESR_ELx_EC_SVC64 : ESR_ELx_EC_UNKNOWN);
+	GUEST_ASSERT_EQ(user_exit.pc, slot == USER_SVC ? pc + 4 : pc);
+	GUEST_ASSERT(x0 == want[0] && x1 == want[1] && x2 == want[2] && x3 == want[3] &&
+		     x4 == want[4] && x5 == want[5] && x6 == want[6] && x7 == want[7]);
+}
+#elif defined(__x86_64__)
+#define USER_CS		0x2b
+#define USER_DS		0x33
+
+enum { USER_VMMCALL, USER_VMCALL, USER_WRMSR, USER_RDMSR, USER_HLT, NR_USER_CALLS };
+
+extern const char user_code[], user_code_end[];
+asm("	.pushsection .rodata\n"
+"	.balign 16\n"
+"user_code:\n"
+"	vmmcall\n"
+"	ud2\n"
+"	.balign 16\n"
+"	vmcall\n"
+"	ud2\n"
+"	.balign 16\n"
+"	wrmsr\n"
+"	ud2\n"
+"	.balign 16\n"
+"	rdmsr\n"
+"	ud2\n"
+"	.balign 16\n"
+"	hlt\n"
+"	ud2\n"
+"user_code_end:\n"
+"	.popsection\n"
+);
+
+static void user_exception(struct ex_regs *regs)
+{
+	u64 *sp_and_ss = (u64 *)(regs + 1);
+
+	user_exit.cause = regs->vector;
+	user_exit.pc = regs->rip;
+	regs->rip = user_exit.resume;
+	regs->cs = 8;
+	regs->rflags = 2;
+	sp_and_ss[0] = user_exit.sp;
+	sp_and_ss[1] = 0x10;
+}
+
+static void guest_user_call(u64 *state, u64 gpa, bool privileged)
+{
+	u64 slot = guest_random(state) % NR_USER_CALLS, pc, want[5], got[5];
+	u64 cs = privileged ? 8 : USER_CS, ss = privileged ? 0x10 : USER_DS;
+	bool hypercall;
+	int i;
+
+	/* The other vendor's instruction is patched, or not. */
+	if (slot == USER_VMCALL && host_cpu_is_amd_compatible)
+		slot = USER_VMMCALL;
+	if (slot == USER_VMMCALL && !host_cpu_is_amd_compatible)
+		slot = USER_VMCALL;
+	hypercall = slot == USER_VMCALL || slot == USER_VMMCALL;
+
+	for (i = 0; i < 5; i++)
+		want[i] = got[i] = guest_arg(state, gpa);
+	if (hypercall)
+		want[0] = got[0] = guest_random(state) % 16;
+	else if (guest_random(state) % 2)
+		want[2] = got[2] = APIC_BASE_MSR + guest_random(state) % 0x40;
+
+	pc = user_page + slot * USER_SLOT;
+	asm volatile("sub	$128, %%rsp\n"
+		     "lea	1f(%%rip), %%r8\n"
+		     "mov	%%r8, %[resume]\n"
+		     "mov	%%rsp, %[sp]\n"
+		     "push	%[ss]\n"
+		     "push	%[sp]\n"
+		     "push	$2\n"
+		     "push	%[cs]\n"
+		     "push	%[pc]\n"
+		     "iretq\n"
+		     "1:\n"
+		     "add	$128, %%rsp\n"
+		     : "+a" (got[0]), "+b" (got[1]), "+c" (got[2]), "+d" (got[3]), "+S" (got[4]),
+		       [resume] "=m" (user_exit.resume), [sp] "+m" (user_exit.sp)
+		     : [ss] "r" (ss), [cs] "r" (cs), [pc] "r" (pc)
+		     : "r8", "memory", "cc");
+
+	/* A hypercall isn't an exception, but fails. */
+	if (hypercall)
+		want[0] = -EPERM;
+	GUEST_ASSERT_EQ(user_exit.cause, hypercall ? UD_VECTOR : GP_VECTOR);
+	GUEST_ASSERT_EQ(user_exit.pc, hypercall ? pc + 3 : pc);
+	for (i = 0; i < 5; i++)
+		GUEST_ASSERT_EQ(got[i], want[i]);
+}
+#endif
+
+static void guest_user_calls(u64 state, u64 gpa)
+{
+	bool privileged = state & 1;
+
+	state |= 1;
+	for (;;) {
+		guest_user_call(&state, gpa, privileged);
+		GUEST_SYNC(2);
 	}
 }
 
@@ -898,6 +1147,113 @@ static void test_calls(void)
 	destroy(&h);
 }
 
+/* Let user mode have a page, at each level. */
+static void map_user_page(struct kvm_vm *vm)
+{
+#ifndef __aarch64__
+	int level = vm->mmu.pgtable_levels - 1;
+	gpa_t table = vm->mmu.pgd;
+	u64 *pte;
+#endif
+
+	user_page = vm_alloc_page(vm);
+	sync_global_to_guest(vm, user_page);
+	memcpy(addr_gva2hva(vm, user_page), user_code, user_code_end - user_code);
+	if (sabotage)
+		return;
+
+#ifdef __aarch64__
+	*virt_get_pte_hva(vm, user_page) |= BIT(6);
+#else
+	for (;; level--) {
+		pte = addr_gpa2hva(vm, table) + ((user_page >> (12 + 9 * level)) & 511) * 8;
+#ifdef __riscv
+		if (!level)
+			*pte |= PGTBL_PTE_USER_MASK;
+		table = (*pte & PGTBL_PTE_ADDR_MASK) >> PGTBL_PTE_ADDR_SHIFT << 12;
+#else
+		*pte |= PTE_USER_MASK(&vm->mmu);
+		table = *pte & PHYSICAL_PAGE_MASK;
+#endif
+		if (!level)
+			break;
+	}
+#endif
+}
+
+/* The guest's kernel gets the exceptions of its user mode. */
+static void init_user_exceptions(struct hostile *h)
+{
+#ifdef __riscv
+	int i;
+
+	vm_init_vector_tables(h->vm);
+	for (i = 0; i < NR_EXCEPTIONS; i++)
+		vm_install_exception_handler(h->vm, i, user_exception);
+	vcpu_init_vector_tables(h->vcpu);
+	boot_regs[1].stvec = vcpu_get_reg(h->vcpu, RISCV_GENERAL_CSR_REG(stvec));
+#elif defined(__aarch64__)
+	int ec;
+
+	vm_init_descriptor_tables(h->vm);
+	for (ec = 0; ec < ESR_ELx_EC_MAX + 1; ec++)
+		vm_install_sync_handler(h->vm, VECTOR_SYNC_LOWER_64, ec, user_exception);
+	vcpu_init_descriptor_tables(h->vcpu);
+	boot_regs[1].vbar = vcpu_get_reg(h->vcpu, KVM_ARM64_SYS_REG(SYS_VBAR_EL1));
+#else
+	u64 *gdt = addr_gva2hva(h->vm, h->vm->arch.gdt);
+	u8 *tss = addr_gva2hva(h->vm, h->vm->arch.tss);
+	gva_t stack = vm_alloc_stack(h->vm, 1) + 8;
+
+	/* Code and data of user mode, and where its exceptions find a stack */
+	gdt[USER_CS / 8] = 0x00affb000000ffffull;
+	gdt[USER_DS / 8] = 0x00cff3000000ffffull;
+	memcpy(tss + 4, &stack, sizeof(stack));
+	vm_install_exception_handler(h->vm, UD_VECTOR, user_exception);
+	vm_install_exception_handler(h->vm, GP_VECTOR, user_exception);
+	vm_install_exception_handler(h->vm, PF_VECTOR, user_exception);
+#endif
+}
+
+static void test_user_calls(void)
+{
+	struct vcpu_state *other;
+	struct hostile h;
+	struct ucall uc;
+	unsigned int i;
+
+	create(&h);
+	map_user_page(h.vm);
+	init_user_exceptions(&h);
+	vcpu_set_mp_state(h.vcpu, KVM_MP_STATE_RESET);
+	vcpu_set_mp_state(h.vcpus[0], KVM_MP_STATE_RESET);
+	other = vcpu_state_get(h.vcpus[0]);
+
+	boot(h.vcpu, guest_user_calls, (random64() & ~1ull) | sabotage);
+	for (i = 0; i < nr_tries * 10; i++) {
+		vcpu_run(h.vcpu);
+		nr_args++;
+		switch (get_ucall(h.vcpu, &uc)) {
+		case UCALL_SYNC:
+			TEST_ASSERT_EQ(uc.args[1], 2);
+			break;
+		case UCALL_ABORT:
+			REPORT_GUEST_ASSERT(uc);
+		default:
+			TEST_FAIL("A call in user mode: exit %u (%s), the seed is %u",
+				  h.vcpu->run->exit_reason,
+				  exit_reason_str(h.vcpu->run->exit_reason), seed);
+		}
+	}
+	TEST_ASSERT_EQ(vcpu_get_mp_state(h.vcpu), KVM_MP_STATE_RUNNABLE);
+	assert_state("another vCPU, after calls in user mode", other, h.vcpus[0]);
+	vcpu_state_free(other);
+
+	assert_resets(&h, "after calls in user mode");
+	assert_runs(&h, "after calls in user mode");
+	destroy(&h);
+}
+
 static const struct {
 	const char *name;
 	void (*fn)(void);
@@ -909,13 +1265,14 @@ static const struct {
 	{ "registers", test_registers },
 	{ "kvm_run is overwritten", test_scribbled_run },
 	{ "calls of the firmware", test_calls },
+	{ "calls of the firmware in user mode", test_user_calls },
 };
 
 int main(int argc, char *argv[])
 {
 	int opt, i, only = -1;
 
-	while ((opt = getopt(argc, argv, "n:s:o:")) != -1) {
+	while ((opt = getopt(argc, argv, "n:s:o:b")) != -1) {
 		switch (opt) {
 		case 'n':
 			nr_tries = atoi_positive("Number of tries", optarg);
@@ -926,8 +1283,12 @@ int main(int argc, char *argv[])
 		case 'o':
 			only = atoi_non_negative("Number of the test", optarg);
 			break;
+		case 'b':
+			sabotage = true;
+			break;
 		default:
-			printf("usage: %s [-n tries] [-s seed] [-o test]\n", argv[0]);
+			printf("usage: %s [-n tries] [-s seed] [-o test] [-b]\n", argv[0]);
+			puts(" -b: what user mode is to call is called in the kernel, the test has to fail");
 			return KSFT_FAIL;
 		}
 	}

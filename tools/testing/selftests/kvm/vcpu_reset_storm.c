@@ -22,6 +22,9 @@
  * alone, so that no signal helps those that have missed something, or saves them
  * and restores them into a new VM.
  *
+ * There are VMs of several kinds, e.g. with interrupt controllers in KVM or in
+ * userspace.  A seed has one of them, unless it is chosen with -m.
+ *
  * A VM is used for some hundred resets and then freed, while its vCPUs are
  * running, or its process killed.  If something hangs, then the last line of each
  * thread is printed, and the kernel is asked for what tasks and CPUs do.
@@ -74,7 +77,7 @@ static struct {
 	} slot[NR_SLOTS];
 	u64 resets, fw_starts, fw_refused, lives, sent, sleeps, steps, ioctls;
 	u64 served, compared, hotplugs, late, migrations;
-	u64 actions[MAX_ACTIONS];
+	u64 actions[MAX_ACTIONS], counts[STORM_MAX_COUNTS];
 } *shared;
 
 /* In place of the line */
@@ -85,22 +88,10 @@ struct storm storm;
 static u32 seed = 1;
 static unsigned long nr_wanted = 300;
 static long max_s, hang_ms = HANG_MS;
-static int nr_rounds, verbose;
+static int nr_rounds, verbose, nr_modes, forced_mode = -1;
 static bool quit, calm, no_hotplug;
 
-/* With -b, see that an invariant can fail: break it now and then. */
-static enum {
-	BREAK_NOTHING,
-	BREAK_START_TWICE,
-	BREAK_START_LOST,
-	BREAK_START_ARG,
-	BREAK_STATE,
-	BREAK_INTERRUPT,
-	BREAK_CLOCK,
-	BREAK_LOAD,
-	BREAK_HANG,
-	NR_BREAKS,
-} sabotage;
+enum storm_break storm_sabotage;
 static pthread_t chaos[NR_CHAOS];
 static bool parked[NR_CHAOS];
 static struct vcpu_state *reference[STORM_CPUS];
@@ -174,8 +165,7 @@ static void guest_check_clock(u64 id)
 		;
 }
 
-static struct storm_frame *new_start(struct storm_mem *mem,
-					      u64 target, u64 how, u64 *arg)
+static struct storm_frame *new_start(struct storm_mem *mem, u64 target, u64 how, u64 *arg)
 {
 	u64 n = __atomic_add_fetch(&mem->nr_starts, 1, __ATOMIC_SEQ_CST);
 	struct storm_frame *frame = &mem->frame[n % STORM_FRAMES];
@@ -187,6 +177,11 @@ static struct storm_frame *new_start(struct storm_mem *mem,
 	*arg = STORM_SHARED_GPA + (u64)((char *)frame - (char *)mem);
 
 	return frame;
+}
+
+struct storm_frame *guest_storm_new_start(u64 target, u64 *arg)
+{
+	return new_start(storm_guest, target, BY_FIRMWARE, arg);
 }
 
 /* What @me waits for, for userspace to see. */
@@ -263,7 +258,7 @@ static void guest_start(u64 id, u64 target, u32 *rng)
 	if (target == id || epoch & 1 || (up && guest_random(rng) % 8))
 		return;
 
-	frame = new_start(storm_guest, target, BY_FIRMWARE, &arg);
+	frame = guest_storm_new_start(target, &arg);
 	n = frame->start;
 	send = !(storm_guest->flags & STORM_FLAG_UNKNOWN) && guest_random(rng) % 2 &&
 	       guest_kind(rng, &kind);
@@ -393,7 +388,7 @@ void guest_storm_life(u64 id, struct storm_frame *frame)
 
 /* ---- Threads ------------------------------------------------------------- */
 
-static long now_ms(void)
+long storm_now_ms(void)
 {
 	struct timespec ts;
 
@@ -402,7 +397,7 @@ static long now_ms(void)
 	return ts.tv_sec * 1000l + ts.tv_nsec / 1000000;
 }
 
-static void relax_us(int us)
+void storm_sleep_us(int us)
 {
 	struct timespec ts = { 0, us * 1000 };
 
@@ -426,7 +421,7 @@ static u32 thread_seed(u32 round_seed, u32 nr)
 
 static void set_slot(int slot, const char *what)
 {
-	shared->slot[slot].since = now_ms();
+	shared->slot[slot].since = storm_now_ms();
 	WRITE_ONCE(shared->slot[slot].what, what);
 }
 
@@ -461,7 +456,7 @@ static void __printf(2, 3) say(int kmsg, const char *fmt, ...)
 static void report_hang(const char *what)
 {
 	int kmsg, i;
-	long now = now_ms();
+	long now = storm_now_ms();
 
 	if (__atomic_exchange_n(&shared->reported, true, __ATOMIC_SEQ_CST))
 		return;
@@ -528,6 +523,7 @@ void storm_fail(const char *fmt, ...)
 	vprintf(fmt, ap);
 	va_end(ap);
 	pr_info("\n# replay: %s\n", replay);
+	pr_info("# %lu migrations\n", (long)shared->migrations);
 	dump_guest();
 
 	/* What the vCPUs are at, if they can be had. */
@@ -537,7 +533,7 @@ void storm_fail(const char *fmt, ...)
 			WRITE_ONCE(storm.cpus[i].paused, 100);
 			WRITE_ONCE(storm.cpus[i].vcpu->run->immediate_exit, 1);
 			pthread_kill(storm.cpus[i].thread, SIGUSR1);
-			relax_us(20000);
+			storm_sleep_us(20000);
 			vcpu_dump(stdout, storm.cpus[i].vcpu, 2);
 		}
 	}
@@ -549,23 +545,23 @@ static void kick_handler(int sig)
 {
 }
 
-static void kick(struct storm_cpu *cpu)
+void storm_kick(struct storm_cpu *cpu)
 {
 	WRITE_ONCE(cpu->vcpu->run->immediate_exit, 1);
 	pthread_kill(cpu->thread, SIGUSR1);
 }
 
 /* With the lock held, which is dropped. */
-static void __pause_cpu(struct storm_cpu *cpu)
+void storm_pause_locked(struct storm_cpu *cpu)
 {
 	cpu->paused++;
 	while (cpu->running) {
-		kick(cpu);
+		storm_kick(cpu);
 		pthread_cond_wait(&storm.cond, &storm.lock);
 	}
 }
 
-static void __resume_cpu(struct storm_cpu *cpu)
+void storm_resume_locked(struct storm_cpu *cpu)
 {
 	cpu->paused--;
 	pthread_cond_broadcast(&storm.cond);
@@ -574,16 +570,16 @@ static void __resume_cpu(struct storm_cpu *cpu)
 void storm_pause(struct storm_cpu *cpu)
 {
 	pthread_mutex_lock(&storm.lock);
-	__pause_cpu(cpu);
+	storm_pause_locked(cpu);
 }
 
 void storm_resume(struct storm_cpu *cpu)
 {
-	__resume_cpu(cpu);
+	storm_resume_locked(cpu);
 	pthread_mutex_unlock(&storm.lock);
 }
 
-/* Everybody is out of KVM_RUN at the same time. */
+/* Everybody is out of KVM_RUN at the same time, and has acted on the exit. */
 void storm_pause_all(void)
 {
 	int i;
@@ -592,8 +588,9 @@ void storm_pause_all(void)
 	for (i = 0; i < STORM_CPUS; i++)
 		storm.cpus[i].paused++;
 	for (i = 0; i < STORM_CPUS; i++) {
-		while (storm.cpus[i].running) {
-			kick(&storm.cpus[i]);
+		while (storm.cpus[i].running || storm.cpus[i].handling) {
+			if (storm.cpus[i].running)
+				storm_kick(&storm.cpus[i]);
 			pthread_cond_wait(&storm.cond, &storm.lock);
 		}
 	}
@@ -626,6 +623,11 @@ static void *vcpu_thread(void *arg)
 			pthread_cond_wait(&storm.cond, &storm.lock);
 			continue;
 		}
+		if (!arch_storm_enter(cpu)) {
+			set_slot(nr, "sleeps");
+			pthread_cond_wait(&storm.cond, &storm.lock);
+			continue;
+		}
 		/* A kick that comes from here on isn't lost. */
 		cpu->vcpu->run->immediate_exit = !READ_ONCE(calm) &&
 						 !(storm_random(&rng) % 16);
@@ -650,7 +652,7 @@ static void *vcpu_thread(void *arg)
 		case KVM_EXIT_MMIO:
 			if (!cpu->vcpu->run->mmio.is_write) {
 				u64 val = STORM_MMIO_VALUE(cpu->vcpu->run->mmio.phys_addr) +
-					  (sabotage == BREAK_LOAD);
+					  (storm_sabotage == BREAK_LOAD);
 
 				memcpy(cpu->vcpu->run->mmio.data, &val, sizeof(val));
 			}
@@ -769,12 +771,12 @@ static void __storm_reset(struct storm_cpu *cpu, bool start, bool compare)
 		compare_with_new(cpu);
 	if (start) {
 		n = storm_new_start(id, &arg)->start;
-		if (sabotage == BREAK_START_TWICE && cpu->start && n % 4 == 0)
+		if (storm_sabotage == BREAK_START_TWICE && cpu->start && n % 4 == 0)
 			storm.mem->frame[n % STORM_FRAMES].start = cpu->start;
-		if (sabotage == BREAK_START_ARG && n % 4 == 0)
+		if (storm_sabotage == BREAK_START_ARG && n % 4 == 0)
 			storm.mem->frame[n % STORM_FRAMES].target ^= 1;
-		arch_storm_boot(cpu->vcpu, sabotage == BREAK_START_LOST && id ? 0 : arg);
-		if (sabotage == BREAK_STATE && n % 4 == 0)
+		arch_storm_boot(cpu->vcpu, storm_sabotage == BREAK_START_LOST && id ? 0 : arg);
+		if (storm_sabotage == BREAK_STATE && n % 4 == 0)
 			arch_storm_break(cpu->vcpu);
 	} else {
 		arch_storm_boot(cpu->vcpu, 0);
@@ -798,30 +800,42 @@ bool storm_serve_start(struct storm_cpu *caller, u64 target, u64 entry, u64 arg)
 	int toggles = storm.toggles;
 	bool ok = false;
 
-	__pause_cpu(cpu);
+	storm_pause_locked(cpu);
 	/* Was the caller reset, or has KVM served others since? */
 	if (caller->gen == gen && toggles == storm.toggles && storm.toggled &&
-	    vcpu_get_mp_state(cpu->vcpu) == KVM_MP_STATE_STOPPED) {
+	    arch_storm_stopped(cpu)) {
 		vcpu_set_mp_state(cpu->vcpu, KVM_MP_STATE_RESET);
 		arch_storm_boot_entry(cpu->vcpu, entry, arg);
 		shared->served++;
 		ok = true;
 	}
-	__resume_cpu(cpu);
+	storm_resume_locked(cpu);
 
 	return ok;
 }
 
 /* ---- Actions ------------------------------------------------------------- */
 
-static struct storm_cpu *any_cpu(u32 *rng)
+struct storm_cpu *storm_any_cpu(u32 *rng)
 {
 	return &storm.cpus[storm_random(rng) % STORM_CPUS];
 }
 
+/* Do @dirty to one of them, and then reset it. */
+void storm_dirty_and_reset(u32 *rng, void (*dirty)(struct kvm_vcpu *vcpu))
+{
+	struct storm_cpu *cpu = storm_any_cpu(rng);
+
+	storm_pause(cpu);
+	storm_end_life(cpu);
+	dirty(cpu->vcpu);
+	storm_reset(cpu, true);
+	storm_resume(cpu);
+}
+
 static void do_reset_start(u32 *rng)
 {
-	struct storm_cpu *cpu = any_cpu(rng);
+	struct storm_cpu *cpu = storm_any_cpu(rng);
 	bool compare = !(storm_random(rng) % 32);
 
 	storm_pause(cpu);
@@ -838,39 +852,45 @@ static void do_reset_stop(u32 *rng)
 	storm_resume(cpu);
 }
 
+static void reset_and_run(struct kvm_vcpu *vcpu)
+{
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_RESET);
+	__vcpu_run_immediate_exit(vcpu);
+}
+
 static void do_reset_twice(u32 *rng)
 {
-	struct storm_cpu *cpu = any_cpu(rng);
-
-	storm_pause(cpu);
-	storm_end_life(cpu);
-	vcpu_set_mp_state(cpu->vcpu, KVM_MP_STATE_RESET);
-	__vcpu_run_immediate_exit(cpu->vcpu);
-	storm_reset(cpu, true);
-	storm_resume(cpu);
+	storm_dirty_and_reset(rng, reset_and_run);
 }
 
 /* All at once, one by one */
-static void do_machine_reset(u32 *rng)
+void storm_reset_all(int first)
 {
-	int i, first = storm_random(rng) % STORM_CPUS;
+	int i;
 
-	storm_pause_all();
 	for (i = 0; i < STORM_CPUS; i++)
 		storm_end_life(&storm.cpus[i]);
 	for (i = 0; i < STORM_CPUS; i++)
 		storm_reset(&storm.cpus[(first + i) % STORM_CPUS], !((first + i) % STORM_CPUS));
+}
+
+static void do_machine_reset(u32 *rng)
+{
+	int first = storm_random(rng) % STORM_CPUS;
+
+	storm_pause_all();
+	storm_reset_all(first);
 	storm_resume_all();
 }
 
 static void do_freeze(u32 *rng)
 {
-	struct storm_cpu *cpu = any_cpu(rng);
+	struct storm_cpu *cpu = storm_any_cpu(rng);
 	int us = storm_random(rng) % 2000;
 
 	storm_pause(cpu);
 	pthread_mutex_unlock(&storm.lock);
-	relax_us(us);
+	storm_sleep_us(us);
 	pthread_mutex_lock(&storm.lock);
 	storm_resume(cpu);
 }
@@ -878,7 +898,7 @@ static void do_freeze(u32 *rng)
 /* Look, and write back what is no clock. */
 static void do_read_state(u32 *rng)
 {
-	struct storm_cpu *cpu = any_cpu(rng);
+	struct storm_cpu *cpu = storm_any_cpu(rng);
 	struct vcpu_state *state;
 
 	storm_pause(cpu);
@@ -891,7 +911,7 @@ static void do_read_state(u32 *rng)
 /* KVM_GET_MP_STATE, and back */
 static void do_mp_state(u32 *rng)
 {
-	struct storm_cpu *cpu = any_cpu(rng);
+	struct storm_cpu *cpu = storm_any_cpu(rng);
 	struct kvm_mp_state mp_state;
 
 	storm_pause(cpu);
@@ -906,9 +926,9 @@ static void do_signals(u32 *rng)
 	int i = storm_random(rng) % 8 + 1;
 
 	while (i--) {
-		pthread_kill(any_cpu(rng)->thread, SIGUSR1);
+		pthread_kill(storm_any_cpu(rng)->thread, SIGUSR1);
 		if (storm_random(rng) % 2)
-			relax_us(storm_random(rng) % 300);
+			storm_sleep_us(storm_random(rng) % 300);
 	}
 }
 
@@ -969,7 +989,7 @@ static void do_memslot(u32 *rng)
 		region.memory_size = region.memory_size ? 0 : STORM_FLAKY_SIZE;
 		region.flags = storm_random(rng) % 2 ? KVM_MEM_LOG_DIRTY_PAGES : 0;
 		__vm_ioctl(storm.vm, KVM_SET_USER_MEMORY_REGION, &region);
-		relax_us(storm_random(rng) % 500);
+		storm_sleep_us(storm_random(rng) % 500);
 	}
 	if (storm_random(rng) % 2)
 		madvise(mem, STORM_FLAKY_SIZE, MADV_DONTNEED);
@@ -985,31 +1005,36 @@ static bool user_irq_taken(struct storm_cpu *cpu, int kind)
 	       load(&m->ack[kind][STORM_USER]) == cpu->sent[kind];
 }
 
+static bool send(struct storm_cpu *cpu, int kind)
+{
+	struct storm_cpu_mem *m = &storm.mem->cpu[cpu - storm.cpus];
+	u64 epoch = load(&m->epoch), n;
+
+	if (epoch & 1 || !load(&m->up) || !user_irq_taken(cpu, kind))
+		return false;
+
+	n = load(&m->req[kind][STORM_USER]) + 1;
+	store(&m->req[kind][STORM_USER], n);
+	if (storm_sabotage != BREAK_INTERRUPT)
+		arch_storm_send(kind, cpu - storm.cpus);
+	cpu->sent_epoch[kind] = epoch;
+	store(&cpu->sent[kind], n);
+
+	return true;
+}
+
 static void do_send(u32 *rng)
 {
 	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-	struct storm_cpu *cpu = any_cpu(rng);
-	struct storm_cpu_mem *m = &storm.mem->cpu[cpu - storm.cpus];
-	int kind = storm_random(rng) % STORM_MAX_KINDS;
-	int i = storm_random(rng) % 32 + 1, j;
-	u64 epoch, n;
+	struct storm_cpu *cpu = storm_any_cpu(rng);
+	int i = storm_random(rng) % 32 + 1, j, kind;
+
+	do {
+		kind = storm_random(rng) % STORM_MAX_KINDS;
+	} while (!(arch_storm_user_kinds & BIT(kind)));
 
 	pthread_mutex_lock(&lock);
-	while (i--) {
-		epoch = load(&m->epoch);
-		if (epoch & 1 || !load(&m->up) || !user_irq_taken(cpu, kind))
-			break;
-
-		n = load(&m->req[kind][STORM_USER]) + 1;
-		store(&m->req[kind][STORM_USER], n);
-		if (!(sabotage == BREAK_INTERRUPT && BIT(kind) & arch_storm_user_kinds) &&
-		    !arch_storm_send(kind, cpu - storm.cpus)) {
-			store(&m->req[kind][STORM_USER], n - 1);
-			break;
-		}
-		cpu->sent_epoch[kind] = epoch;
-		store(&cpu->sent[kind], n);
-
+	while (i-- && send(cpu, kind)) {
 		/* Meet the vCPU at various stages of going to sleep again. */
 		for (j = storm_random(rng) % 4096; j && !user_irq_taken(cpu, kind); j--)
 			cpu_relax();
@@ -1068,12 +1093,12 @@ static void *chaos_thread(void *arg)
 		if (READ_ONCE(calm)) {
 			set_slot(slot, "parked");
 			WRITE_ONCE(parked[nr], true);
-			relax_us(2000);
+			storm_sleep_us(2000);
 			continue;
 		}
 		WRITE_ONCE(parked[nr], false);
 
-		if (sabotage == BREAK_HANG && !nr)
+		if (storm_sabotage == BREAK_HANG && !nr)
 			pthread_mutex_lock(&storm.lock);
 		a = choose_action(&rng, &action);
 		set_slot(slot, a->name);
@@ -1083,7 +1108,7 @@ static void *chaos_thread(void *arg)
 		__atomic_fetch_add(&shared->actions[action], 1, __ATOMIC_RELAXED);
 		set_slot(slot, "idle");
 		if (storm_random(&rng) % 2)
-			relax_us(storm_random(&rng) % 1000);
+			storm_sleep_us(storm_random(&rng) % 1000);
 	}
 	set_slot(slot, "done");
 
@@ -1119,7 +1144,7 @@ static void *hotplug_thread(void *arg)
 		} else if (online) {
 			break;
 		}
-		relax_us(30000);
+		storm_sleep_us(30000);
 	}
 	set_online(true);
 
@@ -1138,6 +1163,40 @@ bool __weak arch_storm_has_clock(void)
 	return true;
 }
 
+bool __weak arch_storm_stopped(struct storm_cpu *cpu)
+{
+	return vcpu_get_mp_state(cpu->vcpu) == KVM_MP_STATE_STOPPED;
+}
+
+bool __weak arch_storm_enter(struct storm_cpu *cpu)
+{
+	return true;
+}
+
+void __weak arch_storm_configure(void)
+{
+}
+
+void storm_count(unsigned int nr)
+{
+	__atomic_fetch_add(&shared->counts[nr], 1, __ATOMIC_RELAXED);
+}
+
+/* Memory at the addresses that all architectures have */
+void storm_add_memory(struct kvm_vm *vm, const void *code, size_t size)
+{
+	u64 nr_pages = vm_calc_num_guest_pages(vm->mode, STORM_BOOT_SIZE +
+							 sizeof(struct storm_mem));
+
+	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, STORM_GPA, STORM_SLOT,
+				    nr_pages, 0);
+	virt_map(vm, STORM_GPA, STORM_GPA, nr_pages);
+	virt_map(vm, STORM_FLAKY_GPA, STORM_FLAKY_GPA, STORM_FLAKY_SIZE / vm->page_size);
+	virt_map(vm, STORM_MMIO_GPA, STORM_MMIO_GPA, 1);
+	storm.mem = addr_gpa2hva(vm, STORM_SHARED_GPA);
+	memcpy(addr_gpa2hva(vm, STORM_GPA), code, size);
+}
+
 static void kick_late(u64 kind, struct storm_cpu *cpu)
 {
 	if (!arch_storm_may_be_late(kind))
@@ -1151,7 +1210,7 @@ static void check_guest(void)
 	static bool late[STORM_CPUS];
 	static u64 wait[STORM_CPUS];
 	static long since[STORM_CPUS];
-	long now = now_ms();
+	long now = storm_now_ms();
 	u64 line = load(&storm.mem->failed);
 	int i;
 
@@ -1197,13 +1256,13 @@ static void check_guest(void)
 
 static void wait_ms(long ms)
 {
-	long end = now_ms() + ms;
+	long end = storm_now_ms() + ms;
 
 	do {
 		shared->beat++;
-		relax_us(5000);
+		storm_sleep_us(5000);
 		check_guest();
-	} while (now_ms() < end);
+	} while (storm_now_ms() < end);
 }
 
 static bool all_parked(void)
@@ -1218,41 +1277,39 @@ static bool all_parked(void)
 	return true;
 }
 
-bool __weak arch_storm_save(void)
-{
-	return false;
-}
-
-void __weak arch_storm_restore(void)
-{
-}
-
 /* Everything that is on its way goes along to a new VM. */
 static void migrate(void)
 {
-	int i;
+	int i, kind;
 
 	set_slot(SLOT_MAIN, "migrates");
 	storm_pause_all();
+	storm.migrating = true;
 	/* What userspace has acted on has to be complete. */
 	for (i = 0; i < STORM_CPUS; i++) {
-		while (storm.cpus[i].handling)
-			pthread_cond_wait(&storm.cond, &storm.lock);
 		if (vcpu_needs_completion(storm.cpus[i].vcpu))
 			__vcpu_run_immediate_exit(storm.cpus[i].vcpu);
 	}
-	if (arch_storm_save()) {
-		kvm_vm_release(storm.vm);
-		kvm_vm_restart(storm.vm);
-		for (i = 0; i < STORM_CPUS; i++)
-			storm.cpus[i].vcpu = vm_vcpu_recreate(storm.vm, i);
-		arch_storm_restore();
-		if (storm.toggled && arch_storm_toggles)
-			vm_enable_cap(storm.vm, KVM_CAP_EXIT_ON_VCPU_RESET,
-				      arch_storm_toggles);
-		storm_new_age();
-		shared->migrations++;
+	/* Something of each kind is on its way. */
+	for (i = 0; i < STORM_CPUS; i++) {
+		for (kind = 0; kind < STORM_MAX_KINDS; kind++) {
+			if (arch_storm_user_kinds & BIT(kind))
+				send(&storm.cpus[i], kind);
+		}
 	}
+
+	arch_storm_save();
+	kvm_vm_release(storm.vm);
+	kvm_vm_restart(storm.vm);
+	arch_storm_configure();
+	for (i = 0; i < STORM_CPUS; i++)
+		storm.cpus[i].vcpu = vm_vcpu_recreate(storm.vm, i);
+	arch_storm_restore();
+	if (storm.toggled && arch_storm_toggles)
+		vm_enable_cap(storm.vm, KVM_CAP_EXIT_ON_VCPU_RESET, arch_storm_toggles);
+	storm_new_age();
+	shared->migrations++;
+	storm.migrating = false;
 	storm_resume_all();
 }
 
@@ -1279,7 +1336,7 @@ static void be_calm(bool migrates)
 	set_slot(SLOT_MAIN, "is calm");
 	wait_ms(CALM_MS);
 
-	start = now_ms();
+	start = storm_now_ms();
 	for (i = 0; i < STORM_CPUS; i++) {
 		struct storm_cpu *cpu = &storm.cpus[i];
 		struct storm_cpu_mem *m = &storm.mem->cpu[i];
@@ -1294,18 +1351,18 @@ static void be_calm(bool migrates)
 
 			while (!user_irq_taken(cpu, k)) {
 				wait_ms(1);
-				if (!is_late && now_ms() - start > LATE_MS) {
+				if (!is_late && storm_now_ms() - start > LATE_MS) {
 					is_late = true;
 					kick_late(k, cpu);
 				}
-				if (now_ms() - start > hang_ms)
+				if (storm_now_ms() - start > hang_ms)
 					storm_fail("vCPU %d doesn't get interrupt %d of userspace", i, k);
 			}
 		}
 		while (cpu->start && load(&m->epoch) == cpu->start_epoch &&
 		       storm.mem->start[cpu->start] == START_PENDING) {
 			wait_ms(1);
-			if (now_ms() - start > hang_ms)
+			if (storm_now_ms() - start > hang_ms)
 				storm_fail("vCPU %d does not start, userspace has reset it", i);
 		}
 	}
@@ -1319,7 +1376,7 @@ static void be_calm(bool migrates)
 
 	set_slot(SLOT_MAIN, "storm");
 	/* One of them has seen a time that others haven't got to. */
-	if (sabotage == BREAK_CLOCK)
+	if (storm_sabotage == BREAK_CLOCK)
 		store(&storm.mem->clock[storm.mem->age % STORM_AGES], -1ull);
 	WRITE_ONCE(calm, false);
 }
@@ -1336,7 +1393,7 @@ static void join_all(pthread_t hotplug)
 		pthread_mutex_lock(&storm.lock);
 		pthread_cond_broadcast(&storm.cond);
 		while (storm.cpus[i].running) {
-			kick(&storm.cpus[i]);
+			storm_kick(&storm.cpus[i]);
 			pthread_cond_wait(&storm.cond, &storm.lock);
 		}
 		pthread_mutex_unlock(&storm.lock);
@@ -1354,6 +1411,8 @@ static u64 round_resets(void)
 static void run_round(void)
 {
 	u32 rng = thread_seed(seed, 1000);
+	/* A short storm is one in each kind of VM as well. */
+	u64 max_resets = min(ROUND_RESETS, nr_wanted / nr_modes);
 	u64 first = shared->resets;
 	pthread_t hotplug = 0;
 	long i;
@@ -1365,6 +1424,8 @@ static void run_round(void)
 	signal(SIGUSR1, kick_handler);
 
 	storm.seed = seed;
+	storm.mode = forced_mode >= 0 ? forced_mode : seed % nr_modes;
+	pr_info("# seed %u: %s\n", seed, arch_storm_modes[storm.mode]);
 	storm.hotplug = storm_random(&rng) % 2;
 	arch_storm_create(&rng);
 	storm.mem->seed = seed;
@@ -1392,7 +1453,7 @@ static void run_round(void)
 	do {
 		wait_ms(STORM_MS);
 		be_calm(!(storm_random(&rng) % 3));
-	} while (round_resets() - first < ROUND_RESETS &&
+	} while (round_resets() - first < max_resets &&
 		 storm.mem->nr_starts < STORM_MAX_STARTS / 2);
 
 	shared->fw_starts += storm.mem->fw_started;
@@ -1425,7 +1486,7 @@ static void run_round(void)
 /* On each CPU, since some of them may be gone. */
 static void *watchdog(void *arg)
 {
-	long last_change = now_ms(), now;
+	long last_change = storm_now_ms(), now;
 	u64 last = ~0ull, beat;
 	cpu_set_t set;
 
@@ -1434,8 +1495,8 @@ static void *watchdog(void *arg)
 	sched_setaffinity(0, sizeof(set), &set);
 
 	for (;;) {
-		relax_us(200000);
-		now = now_ms();
+		storm_sleep_us(200000);
+		now = storm_now_ms();
 		beat = READ_ONCE(shared->beat);
 		if (beat != last) {
 			last = beat;
@@ -1453,13 +1514,19 @@ static void *watchdog(void *arg)
 
 static void help(const char *name)
 {
+	int i;
+
 	puts("");
-	printf("usage: %s [-h] [-n resets] [-t seconds] [-s seed] [-r rounds] [-w seconds] [-H] [-b invariant] [-v]\n", name);
+	printf("usage: %s [-h] [-n resets] [-t seconds] [-s seed] [-r rounds] [-m mode] [-w seconds] [-H]\n"
+	       "       [-b invariant] [-v]\n", name);
 	puts("");
 	printf(" -n: this many resets, starts by the guest included (default: %lu)\n", nr_wanted);
 	puts(" -t: but no longer than this");
 	puts(" -s: begin with this seed, each VM has the next one (default: 1)");
 	puts(" -r: this many VMs, whatever -n says");
+	puts(" -m: the kind of VM, instead of the seed modulo how many there are:");
+	for (i = 0; arch_storm_modes[i]; i++)
+		printf("     %d: %s\n", i, arch_storm_modes[i]);
 	printf(" -w: what takes longer is taken for a hang (default: %d)\n", HANG_MS / 1000);
 	puts(" -H: leave the host's CPUs online");
 	printf(" -b: break an invariant, 1 to %d: the test has to fail\n", NR_BREAKS - 1);
@@ -1471,12 +1538,14 @@ int main(int argc, char *argv[])
 {
 	int opt, status, rounds = 0, i, nr;
 	const struct storm_action *a;
-	long start = now_ms();
+	long start = storm_now_ms();
 	pthread_t thread;
 	pid_t pid;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	while ((opt = getopt(argc, argv, "hn:t:s:r:w:Hb:v")) != -1) {
+	while (arch_storm_modes[nr_modes])
+		nr_modes++;
+	while ((opt = getopt(argc, argv, "hn:t:s:r:m:w:Hb:v")) != -1) {
 		switch (opt) {
 		case 'n':
 			nr_wanted = strtoul(optarg, NULL, 0);
@@ -1490,6 +1559,10 @@ int main(int argc, char *argv[])
 		case 'r':
 			nr_rounds = atoi_positive("Number of rounds", optarg);
 			break;
+		case 'm':
+			forced_mode = atoi_non_negative("Mode", optarg);
+			TEST_ASSERT(forced_mode < nr_modes, "No such mode");
+			break;
 		case 'w':
 			hang_ms = 1000l * atoi_positive("Number of seconds", optarg);
 			break;
@@ -1497,8 +1570,8 @@ int main(int argc, char *argv[])
 			no_hotplug = true;
 			break;
 		case 'b':
-			sabotage = atoi_positive("Invariant", optarg);
-			TEST_ASSERT(sabotage < NR_BREAKS, "No such invariant");
+			storm_sabotage = atoi_positive("Invariant", optarg);
+			TEST_ASSERT(storm_sabotage < NR_BREAKS, "No such invariant");
 			break;
 		case 'v':
 			verbose++;
@@ -1519,7 +1592,8 @@ int main(int argc, char *argv[])
 	TEST_ASSERT(shared != MAP_FAILED, "mmap() failed");
 
 	for (;;) {
-		snprintf(replay, sizeof(replay), "%s -s %u -r 1", argv[0], seed);
+		snprintf(replay, sizeof(replay), "%s -s %u -m %u -r 1", argv[0], seed,
+			 forced_mode >= 0 ? forced_mode : seed % nr_modes);
 		shared->done = false;
 		shared->beat++;
 		fflush(stdout);
@@ -1541,7 +1615,7 @@ int main(int argc, char *argv[])
 		if (nr_rounds ? rounds >= nr_rounds :
 		    shared->resets + shared->fw_starts >= nr_wanted)
 			break;
-		if (max_s && now_ms() - start > max_s * 1000)
+		if (max_s && storm_now_ms() - start > max_s * 1000)
 			break;
 		seed++;
 	}
@@ -1560,6 +1634,8 @@ int main(int argc, char *argv[])
 		pr_info("# %lu %s\n", (long)shared->actions[nr++], a->name);
 	for (a = arch_storm_actions; a->name; a++)
 		pr_info("# %lu %s\n", (long)shared->actions[nr++], a->name);
+	for (nr = 0; arch_storm_counts[nr]; nr++)
+		pr_info("# %lu %s\n", (long)shared->counts[nr], arch_storm_counts[nr]);
 	TEST_ASSERT(shared->lives && shared->fw_starts && shared->sent,
 		    "The storm was none");
 

@@ -34,6 +34,21 @@
 #define LPI(id)		(8192 + (id))
 #define DEVICE_ID	3
 
+const char * const arch_storm_modes[] = {
+	"CPU_ON is served by KVM",
+	"CPU_ON is served by userspace",
+	NULL
+};
+
+enum {
+	COUNT_LPI,
+};
+
+const char * const arch_storm_counts[] = {
+	[COUNT_LPI] = "LPIs that went along in tables",
+	NULL
+};
+
 enum {
 	KIND_SGI,
 	KIND_LPI,
@@ -118,7 +133,7 @@ asm("	.pushsection .text, \"ax\"\n"
 );
 
 /* Each VM is created with the filter or without it. */
-const u64 arch_storm_toggles;
+u64 arch_storm_toggles;
 
 const struct vcpu_state_rule arch_storm_volatile[] = {
 	{ "core.x0",		"started by another vCPU" },
@@ -347,38 +362,16 @@ void arch_storm_require(void)
 	TEST_REQUIRE(kvm_arch_has_default_irqchip());
 }
 
-void arch_storm_create(u32 *rng)
+static struct kvm_vcpu_init vcpu_init;
+static int its_fd;
+
+void arch_storm_configure(void)
 {
-	static const u64 expected[NR_SYSREGS] = {
-		SYS_VBAR_EL1, 0, 0, SYS_MDSCR_EL1, SYS_ESR_EL1, SYS_FAR_EL1,
-		SYS_TPIDR_EL0, SYS_CONTEXTIDR_EL1, SYS_TTBR0_EL1, SYS_MAIR_EL1,
-	};
-	struct kvm_vcpu_init init;
-	struct kvm_vm *vm;
-	struct ucall uc;
-	int i, r;
-
-	storm.vm = vm = vm_create(STORM_CPUS);
-	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, STORM_GPA, STORM_SLOT,
-				    vm_calc_num_guest_pages(vm->mode, STORM_BOOT_SIZE +
-							    sizeof(struct storm_mem)), 0);
-	virt_map(vm, STORM_GPA, STORM_GPA,
-		 vm_calc_num_guest_pages(vm->mode, STORM_BOOT_SIZE + sizeof(struct storm_mem)));
-	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, TABLES_GPA, TABLES_SLOT,
-				    TABLES_SIZE / vm->page_size, 0);
-	virt_map(vm, CMDQ, CMDQ, SZ_64K / vm->page_size);
-	virt_map(vm, STORM_FLAKY_GPA, STORM_FLAKY_GPA, STORM_FLAKY_SIZE / vm->page_size);
-	virt_map(vm, STORM_MMIO_GPA, STORM_MMIO_GPA, 1);
-	memset(addr_gpa2hva(vm, PROP_TABLE), LPI_PROP_ENABLED, SZ_64K);
-	storm.mem = addr_gpa2hva(vm, STORM_SHARED_GPA);
-	memcpy(addr_gpa2hva(vm, STORM_GPA), storm_boot, storm_boot_end - storm_boot);
-
-	vm_init_descriptor_tables(vm);
 	if (kvm_has_cap(KVM_CAP_ARM_SYSTEM_SUSPEND))
-		vm_enable_cap(vm, KVM_CAP_ARM_SYSTEM_SUSPEND, 0);
+		vm_enable_cap(storm.vm, KVM_CAP_ARM_SYSTEM_SUSPEND, 0);
 
 	/* CPU_ON is either up to KVM or to userspace. */
-	storm.toggled = storm_random(rng) % 2;
+	storm.toggled = storm.mode;
 	if (storm.toggled) {
 		struct kvm_smccc_filter filter = {
 			.base = PSCI_0_2_FN64_CPU_ON,
@@ -386,18 +379,39 @@ void arch_storm_create(u32 *rng)
 			.action = KVM_SMCCC_FILTER_FWD_TO_USER,
 		};
 
-		kvm_device_attr_set(vm->fd, KVM_ARM_VM_SMCCC_CTRL,
+		kvm_device_attr_set(storm.vm->fd, KVM_ARM_VM_SMCCC_CTRL,
 				    KVM_ARM_VM_SMCCC_FILTER, &filter);
 	}
+}
 
-	kvm_get_default_vcpu_target(vm, &init);
-	init.features[0] &= ~BIT(KVM_ARM_VCPU_HAS_EL2);
-	init.features[0] |= BIT(KVM_ARM_VCPU_PSCI_0_2);
+void arch_storm_create(u32 *rng)
+{
+	static const u64 expected[NR_SYSREGS] = {
+		SYS_VBAR_EL1, 0, 0, SYS_MDSCR_EL1, SYS_ESR_EL1, SYS_FAR_EL1,
+		SYS_TPIDR_EL0, SYS_CONTEXTIDR_EL1, SYS_TTBR0_EL1, SYS_MAIR_EL1,
+	};
+	struct kvm_vm *vm;
+	struct ucall uc;
+	int i, r;
+
+	storm.vm = vm = vm_create(STORM_CPUS);
+	storm_add_memory(vm, storm_boot, storm_boot_end - storm_boot);
+	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, TABLES_GPA, TABLES_SLOT,
+				    TABLES_SIZE / vm->page_size, 0);
+	virt_map(vm, CMDQ, CMDQ, SZ_64K / vm->page_size);
+	memset(addr_gpa2hva(vm, PROP_TABLE), LPI_PROP_ENABLED, SZ_64K);
+
+	vm_init_descriptor_tables(vm);
+	arch_storm_configure();
+
+	kvm_get_default_vcpu_target(vm, &vcpu_init);
+	vcpu_init.features[0] &= ~BIT(KVM_ARM_VCPU_HAS_EL2);
+	vcpu_init.features[0] |= BIT(KVM_ARM_VCPU_PSCI_0_2);
 	for (i = 0; i < STORM_CPUS; i++) {
 		struct boot_data *data = addr_gpa2hva(vm, BOOT_DATA + i * BOOT_DATA_SIZE);
 		struct kvm_vcpu *vcpu;
 
-		vcpu = aarch64_vcpu_add(vm, i, &init, guest_setup);
+		vcpu = aarch64_vcpu_add(vm, i, &vcpu_init, guest_setup);
 		vcpu_init_descriptor_tables(vcpu);
 		data->ttbr0 = vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_TTBR0_EL1));
 		data->tcr = vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_TCR_EL1));
@@ -411,7 +425,7 @@ void arch_storm_create(u32 *rng)
 	}
 
 	kvm_arch_vm_finalize_vcpus(vm);
-	storm.its_fd = vgic_its_setup(vm);
+	its_fd = vgic_its_setup(vm);
 
 	for (i = 0; i < STORM_CPUS; i++) {
 		struct boot_data *data = addr_gpa2hva(vm, BOOT_DATA + i * BOOT_DATA_SIZE);
@@ -437,7 +451,68 @@ void arch_storm_create(u32 *rng)
 
 void arch_storm_free(void)
 {
-	close(storm.its_fd);
+	close(its_fd);
+}
+
+/* Another name for the VM that is there as long as something is copied from it. */
+static struct {
+	struct kvm_vm vm;
+	struct kvm_vcpu vcpus[STORM_CPUS];
+	int its_fd;
+} old;
+
+void arch_storm_save(void)
+{
+	int i;
+
+	vm_save_gic_tables(storm.vm, its_fd);
+
+	old.vm.arch = storm.vm->arch;
+	old.vm.arch.gic_fd = dup(storm.vm->arch.gic_fd);
+	old.its_fd = its_fd;
+	for (i = 0; i < STORM_CPUS; i++) {
+		u8 *pending = addr_gpa2hva(storm.vm, PEND_TABLE(i));
+
+		old.vcpus[i] = *storm.cpus[i].vcpu;
+		old.vcpus[i].vm = &old.vm;
+		old.vcpus[i].fd = dup(old.vcpus[i].fd);
+		TEST_ASSERT(old.vcpus[i].fd >= 0, "dup() failed");
+
+		if (pending[LPI(i) / 8] & BIT(LPI(i) % 8))
+			storm_count(COUNT_LPI);
+		if (storm_sabotage == BREAK_MIGRATION)
+			pending[LPI(i) / 8] = 0;
+	}
+}
+
+void arch_storm_restore(void)
+{
+	struct kvm_vcpu *from[STORM_CPUS], *to[STORM_CPUS];
+	int i;
+
+	for (i = 0; i < STORM_CPUS; i++) {
+		from[i] = &old.vcpus[i];
+		to[i] = storm.cpus[i].vcpu;
+		vcpu_ioctl(to[i], KVM_ARM_VCPU_INIT, &vcpu_init);
+	}
+	storm.vm->arch.gic_fd = __vgic_v3_setup(storm.vm, STORM_CPUS, 64);
+	kvm_arch_vm_finalize_vcpus(storm.vm);
+	its_fd = vgic_its_setup(storm.vm);
+
+	for (i = 0; i < STORM_CPUS; i++) {
+		struct kvm_vcpu_events events;
+
+		vcpu_copy_reg_list(from[i], to[i]);
+		vcpu_events_get(from[i], &events);
+		vcpu_events_set(to[i], &events);
+		vcpu_set_mp_state(to[i], vcpu_get_mp_state(from[i]));
+	}
+	vm_copy_gic(from, to, STORM_CPUS, old.its_fd, its_fd);
+
+	for (i = 0; i < STORM_CPUS; i++)
+		close(from[i]->fd);
+	close(old.its_fd);
+	close(old.vm.arch.gic_fd);
 }
 
 void arch_storm_boot_entry(struct kvm_vcpu *vcpu, u64 entry, u64 arg)
@@ -478,7 +553,9 @@ bool arch_storm_exit(struct storm_cpu *cpu)
 		if (vcpu->run->hypercall.nr != PSCI_0_2_FN64_CPU_ON)
 			return false;
 		target = get_x(vcpu, 1);
-		if (target >= STORM_CPUS)
+		if (storm_sabotage == BREAK_ARCH)
+			ret = PSCI_RET_SUCCESS;
+		else if (target >= STORM_CPUS)
 			ret = PSCI_RET_INVALID_PARAMS;
 		else if (storm_serve_start(cpu, target, get_x(vcpu, 2), get_x(vcpu, 3)))
 			ret = PSCI_RET_SUCCESS;
@@ -498,7 +575,7 @@ bool arch_storm_exit(struct storm_cpu *cpu)
 	}
 }
 
-bool arch_storm_send(u64 kind, u64 target)
+void arch_storm_send(u64 kind, u64 target)
 {
 	struct kvm_msi msi = {
 		.address_lo = GITS_BASE_GPA + GITS_TRANSLATER,
@@ -511,19 +588,17 @@ bool arch_storm_send(u64 kind, u64 target)
 	switch (kind) {
 	case KIND_LPI:
 		__vm_ioctl(storm.vm, KVM_SIGNAL_MSI, &msi);
-		return true;
+		break;
 	case KIND_SPI:
 		kvm_arm_irq_line(storm.vm, SPI(target), 1);
 		kvm_arm_irq_line(storm.vm, SPI(target), 0);
-		return true;
+		break;
 	case KIND_PPI:
 		irq = KVM_ARM_IRQ_TYPE_PPI << KVM_ARM_IRQ_TYPE_SHIFT |
 		      target << KVM_ARM_IRQ_VCPU_SHIFT | PPI;
 		_kvm_irq_line(storm.vm, irq, 0);
 		_kvm_irq_line(storm.vm, irq, 1);
-		return true;
-	default:
-		return false;
+		break;
 	}
 }
 
@@ -551,40 +626,31 @@ static void do_suspend(u32 *rng)
 static void do_save_tables(u32 *rng)
 {
 	storm_pause_all();
-	__kvm_device_attr_set(storm.its_fd, KVM_DEV_ARM_VGIC_GRP_CTRL,
-			      KVM_DEV_ARM_ITS_SAVE_TABLES, NULL);
-	__kvm_device_attr_set(storm.vm->arch.gic_fd, KVM_DEV_ARM_VGIC_GRP_CTRL,
-			      KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES, NULL);
+	vm_save_gic_tables(storm.vm, its_fd);
 	storm_resume_all();
 }
 
 /* Another way to reset it */
+static void init_again(struct kvm_vcpu *vcpu)
+{
+	vcpu_ioctl(vcpu, KVM_ARM_VCPU_INIT, &vcpu_init);
+}
+
 static void do_vcpu_init(u32 *rng)
 {
-	struct storm_cpu *cpu = &storm.cpus[storm_random(rng) % STORM_CPUS];
-	struct kvm_vcpu_init init;
+	storm_dirty_and_reset(rng, init_again);
+}
 
-	kvm_get_default_vcpu_target(storm.vm, &init);
-	init.features[0] &= ~BIT(KVM_ARM_VCPU_HAS_EL2);
-	init.features[0] |= BIT(KVM_ARM_VCPU_PSCI_0_2);
+static void pend_serror(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_events events = { .exception.serror_pending = 1 };
 
-	storm_pause(cpu);
-	storm_end_life(cpu);
-	vcpu_ioctl(cpu->vcpu, KVM_ARM_VCPU_INIT, &init);
-	storm_reset(cpu, true);
-	storm_resume(cpu);
+	__vcpu_ioctl(vcpu, KVM_SET_VCPU_EVENTS, &events);
 }
 
 static void do_serror(u32 *rng)
 {
-	struct storm_cpu *cpu = &storm.cpus[storm_random(rng) % STORM_CPUS];
-	struct kvm_vcpu_events events = { .exception.serror_pending = 1 };
-
-	storm_pause(cpu);
-	storm_end_life(cpu);
-	__vcpu_ioctl(cpu->vcpu, KVM_SET_VCPU_EVENTS, &events);
-	storm_reset(cpu, true);
-	storm_resume(cpu);
+	storm_dirty_and_reset(rng, pend_serror);
 }
 
 const struct storm_action arch_storm_actions[] = {

@@ -383,7 +383,6 @@ struct dev_reg {
 	const char *name;
 };
 
-/* In the order in which they are to be restored. */
 static const struct dev_reg gicd_regs[] = {
 	{ GICD_CTLR,			"CTLR" },
 	{ GICD_IROUTER + SPI * 8,	"IROUTER of the SPI" },
@@ -433,10 +432,7 @@ static void set_gicr(struct machine *m, int id, u32 offset, u32 value)
 
 static void save_tables(struct machine *m)
 {
-	kvm_device_attr_set(m->its_fd, KVM_DEV_ARM_VGIC_GRP_CTRL,
-			    KVM_DEV_ARM_ITS_SAVE_TABLES, NULL);
-	kvm_device_attr_set(m->vm->arch.gic_fd, KVM_DEV_ARM_VGIC_GRP_CTRL,
-			    KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES, NULL);
+	vm_save_gic_tables(m->vm, m->its_fd);
 }
 
 /* Everything, i.e. the vCPUs with their parts of the GIC, and the devices. */
@@ -546,14 +542,6 @@ static void check_same_state(const char *what, struct machine_state **want,
 		*want = get_state(m);
 }
 
-static void copy_attr(int from, int to, u32 group, u64 attr)
-{
-	u64 value = 0;
-
-	kvm_device_attr_get(from, group, attr, &value);
-	kvm_device_attr_set(to, group, attr, &value);
-}
-
 static void copy_memory(struct machine *from, struct machine *to)
 {
 	static const u32 slots[] = { 0, TABLES_SLOT };
@@ -572,7 +560,7 @@ static void copy_memory(struct machine *from, struct machine *to)
 static void migrate(struct machine *m)
 {
 	struct machine new;
-	int i, from, to;
+	int i;
 
 	create_machine(&new);
 
@@ -588,30 +576,7 @@ static void migrate(struct machine *m)
 		vcpu_set_mp_state(new.vcpus[i], vcpu_get_mp_state(m->vcpus[i]));
 	}
 
-	from = m->vm->arch.gic_fd;
-	to = new.vm->arch.gic_fd;
-	for (i = 0; i < ARRAY_SIZE(gicd_regs); i++)
-		copy_attr(from, to, KVM_DEV_ARM_VGIC_GRP_DIST_REGS,
-			  gicd_regs[i].offset);
-	copy_attr(from, to, KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO, SPI_LEVELS);
-
-	/* Before LPIs are enabled */
-	for (i = 0; i < NR_VCPUS; i++) {
-		copy_attr(from, to, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS,
-			  gicr_attr(i, GICR_PROPBASER));
-		copy_attr(from, to, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS,
-			  gicr_attr(i, GICR_PENDBASER));
-	}
-	for (i = 0; i < NR_VCPUS; i++)
-		vcpu_copy_gic(m->vcpus[i], new.vcpus[i]);
-
-	for (i = 0; i < ARRAY_SIZE(gits_regs); i++) {
-		if (gits_regs[i].offset == GITS_CTLR)
-			kvm_device_attr_set(new.its_fd, KVM_DEV_ARM_VGIC_GRP_CTRL,
-					    KVM_DEV_ARM_ITS_RESTORE_TABLES, NULL);
-		copy_attr(m->its_fd, new.its_fd, KVM_DEV_ARM_VGIC_GRP_ITS_REGS,
-			  gits_regs[i].offset);
-	}
+	vm_copy_gic(m->vcpus, new.vcpus, NR_VCPUS, m->its_fd, new.its_fd);
 
 	free_machine(m);
 	*m = new;

@@ -119,6 +119,8 @@ struct storm_mem {
 void guest_storm_fail(u64 line, u64 a, u64 b, u64 c);
 /* Called on an own stack, with translation. */
 void guest_storm_life(u64 id, struct storm_frame *frame);
+/* A start that the guest asks for. */
+struct storm_frame *guest_storm_new_start(u64 target, u64 *arg);
 /* An interrupt of @kind from @sender is there, it was there, and is gone now. */
 void guest_storm_ack(u64 id, u64 kind, u64 sender);
 
@@ -140,6 +142,26 @@ void guest_arch_begin(u64 id, struct storm_frame *frame);
 void guest_arch_dirty(u64 id, u64 random);
 
 /* ---- Userspace ---- */
+
+/* With -b, see that an invariant can fail: break it now and then. */
+enum storm_break {
+	BREAK_NOTHING,
+	BREAK_START_TWICE,
+	BREAK_START_LOST,
+	BREAK_START_ARG,
+	BREAK_STATE,
+	BREAK_INTERRUPT,
+	BREAK_CLOCK,
+	BREAK_LOAD,
+	BREAK_HANG,
+	/* What is pending doesn't go along to a new VM. */
+	BREAK_MIGRATION,
+	/* One of the architecture */
+	BREAK_ARCH,
+	NR_BREAKS,
+};
+
+extern enum storm_break storm_sabotage;
 
 struct storm_cpu {
 	struct kvm_vcpu *vcpu;
@@ -169,8 +191,9 @@ struct storm {
 	u32 seed;
 	/* May a CPU go offline? */
 	bool hotplug;
-	/* For the architecture */
-	int its_fd;
+	/* All vCPUs are paused, nobody else does anything, and the lock is held. */
+	bool migrating;
+	/* The kind of VM, an index of arch_storm_modes */
 	u32 mode;
 };
 
@@ -185,11 +208,25 @@ struct storm_action {
 extern const struct storm_action arch_storm_actions[];
 
 u32 storm_random(u32 *seed);
+long storm_now_ms(void);
+void storm_sleep_us(int us);
+
+/* What the architecture counts, with names in arch_storm_counts[] */
+#define STORM_MAX_COUNTS	8
+void storm_count(unsigned int nr);
+extern const char * const arch_storm_counts[];
+
+struct storm_cpu *storm_any_cpu(u32 *rng);
 
 void storm_pause(struct storm_cpu *cpu);
 void storm_resume(struct storm_cpu *cpu);
+/* With the lock held, which is dropped */
+void storm_pause_locked(struct storm_cpu *cpu);
+void storm_resume_locked(struct storm_cpu *cpu);
 void storm_pause_all(void);
 void storm_resume_all(void);
+/* With the lock held: have it leave KVM_RUN. */
+void storm_kick(struct storm_cpu *cpu);
 
 /* With the vCPU paused: its life ends, or has ended. */
 void storm_end_life(struct storm_cpu *cpu);
@@ -198,6 +235,9 @@ void storm_ended_life(struct storm_cpu *cpu);
 struct storm_frame *storm_new_start(u64 target, u64 *arg);
 /* Reset @cpu and let it start. */
 void storm_reset(struct storm_cpu *cpu, bool start);
+/* All are paused: reset them, and let vCPU 0 start. */
+void storm_reset_all(int first);
+void storm_dirty_and_reset(u32 *rng, void (*dirty)(struct kvm_vcpu *vcpu));
 /* All vCPUs are paused, and the clocks of the guest may go back. */
 void storm_new_age(void);
 /* A call of the guest that userspace serves, false if the target is on. */
@@ -205,9 +245,19 @@ bool storm_serve_start(struct storm_cpu *caller, u64 target, u64 entry, u64 arg)
 
 void storm_fail(const char *fmt, ...) __printf(1, 2);
 
+/* The memory at STORM_GPA, which begins with @code, and what isn't always there */
+void storm_add_memory(struct kvm_vm *vm, const void *code, size_t size);
+
 /* By the architecture */
+extern const char * const arch_storm_modes[];
 void arch_storm_require(void);
 void arch_storm_create(u32 *seed);
+/* A VM has been opened, and has no vCPUs yet. */
+void arch_storm_configure(void);
+/* Before KVM_RUN, with the lock held: return false if it has to wait for storm.cond. */
+bool arch_storm_enter(struct storm_cpu *cpu);
+/* May it be started by a call of the guest? */
+bool arch_storm_stopped(struct storm_cpu *cpu);
 /* What a VMM does after a reset: let it start with @arg. */
 void arch_storm_boot(struct kvm_vcpu *vcpu, u64 arg);
 void arch_storm_boot_entry(struct kvm_vcpu *vcpu, u64 entry, u64 arg);
@@ -215,20 +265,20 @@ void arch_storm_boot_entry(struct kvm_vcpu *vcpu, u64 entry, u64 arg);
 extern const struct vcpu_state_rule arch_storm_volatile[];
 /* Return false if the exit isn't known, called with the lock held. */
 bool arch_storm_exit(struct storm_cpu *cpu);
-bool arch_storm_send(u64 kind, u64 target);
+/* One of arch_storm_user_kinds */
+void arch_storm_send(u64 kind, u64 target);
 /* Is there a clock that all CPUs agree on, still? */
 bool arch_storm_has_clock(void);
 /* The machine that emulates this one loses wake-ups by @kind now and then. */
 bool arch_storm_may_be_late(u64 kind);
 /* Bits of KVM_CAP_EXIT_ON_VCPU_RESET that the storm knows to serve. */
-extern const u64 arch_storm_toggles;
+extern u64 arch_storm_toggles;
 void arch_storm_free(void);
 /*
  * With all vCPUs paused: save them, and close what keeps the VM alive.  Then
- * restore them into vCPUs of another VM.  There is nothing to be done where
- * arch_storm_save() returns false.
+ * restore them into vCPUs of another VM.
  */
-bool arch_storm_save(void);
+void arch_storm_save(void);
 void arch_storm_restore(void);
 /* Leave something in the vCPU that a reset has to clear, for -b. */
 void arch_storm_break(struct kvm_vcpu *vcpu);

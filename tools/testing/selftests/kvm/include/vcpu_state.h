@@ -146,6 +146,10 @@ void vcpu_state_add_attr(struct vcpu_state *state, int fd, u32 group, u64 attr,
 #ifdef __aarch64__
 /* Bring the private part of the GIC, and the CPU interface, to @from's state. */
 void vcpu_copy_gic(struct kvm_vcpu *from, struct kvm_vcpu *to);
+/* Have the GIC and the ITS write to guest memory what they keep there. */
+void vm_save_gic_tables(struct kvm_vm *vm, int its_fd);
+/* All of that, of VMs with @nr vCPUs, for a VM that has got that memory */
+void vm_copy_gic(struct kvm_vcpu **from, struct kvm_vcpu **to, int nr, int from_its, int to_its);
 #endif
 
 #endif /* SELFTEST_KVM_VCPU_STATE_H */

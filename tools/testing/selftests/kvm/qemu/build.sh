@@ -247,6 +247,7 @@ fragments()
 	   [ -e "$KQ_HERE/arch/$KQ_ARCH-$KQ_PROFILE.config" ]; then
 		say "$KQ_HERE/arch/$KQ_ARCH-$KQ_PROFILE.config"
 	fi
+	[ -z "$KQ_GDB" ] || say "$KQ_HERE/gdb.config"
 	[ -z "$KQ_FRAGMENT" ] || realpath -e "$KQ_FRAGMENT" ||
 		finish 2 "KCONFIG_FRAGMENT=$KQ_FRAGMENT: no such file"
 }
@@ -612,7 +613,7 @@ config|kernel|selftests|image|build)
 	build)		do_kernel; do_selftests; do_image ;;
 	esac
 	;;
-run|shell)
+run|shell|debug)
 	check_tools build qemu
 	lock
 	check_compiler
@@ -624,14 +625,15 @@ run|shell)
 	# It keeps the lock, and gets the signals that make sends.
 	exec "$KQ_HERE/run.sh" "--$1"
 	;;
-rerun)
-	check_tools boot qemu
+rerun|initrd)
+	check_tools boot "$([ "$1" = initrd ] && echo none || echo qemu)"
 	lock
 	if [ ! -e "$KQ_IMAGE" ] || [ ! -e "$pieces/base.cpio" ]; then
 		say "Nothing is built yet: use \"make run\"" >&2
 		finish 2 "nothing to rerun"
 	fi
-	exec "$KQ_HERE/run.sh" --run
+	[ "$1" = initrd ] || set -- run
+	exec "$KQ_HERE/run.sh" "--$1"
 	;;
 *)
 	say "unknown step $1" >&2

@@ -15,7 +15,7 @@ set -u -o pipefail
 export LC_ALL=C
 
 case ${1-} in
---check|--run|--shell)
+--check|--run|--shell|--debug|--initrd)
 	: "${KQ_HERE:?}"
 	;;
 *)
@@ -234,6 +234,7 @@ set_channels()
 }
 
 qemu_pid=
+stub=()
 
 stop_qemu()
 {
@@ -491,7 +492,7 @@ boot()
 	summary 0 "passed"
 }
 
-shell()
+shell()			# shell [ADDITION-TO-KERNEL-COMMAND-LINE]
 {
 	[ -n "$KQ_BUSYBOX" ] ||
 		finish 2 "a shell needs BUSYBOX=/path/to/a/static/busybox for $KQ_ARCH"
@@ -501,14 +502,37 @@ shell()
 	(cd "${KQ_IMAGE%/*}" && echo "${KQ_IMAGE##*/}" |
 	 cpio --quiet -o -H newc -R 0:0) >> "$initrd" ||
 		finish 4 "could not write $initrd"
-	set_qemu "quiet -- shell"
+	set_qemu "quiet${1:+ $1} -- shell"
 	say "exit ends the virtual machine, Ctrl-a x kills it"
-	"${qemu[@]}" -nographic -serial mon:stdio
+	"${qemu[@]}" -nographic -serial mon:stdio ${stub[@]+"${stub[@]}"}
 	rm -f "$initrd"
+}
+
+# The same with gdb.  A socket needs no port that may be taken, and a short path.
+debug()
+{
+	local socket=$results/$KQ_VARIANT.gdb
+
+	[ "${#socket}" -le 100 ] || socket=$(mktemp -u)
+	stub=(-gdb "unix:$socket,server=on,wait=off")
+	[ "$KQ_WAIT" != 1 ] || stub+=(-S)
+	say "For gdb, in another terminal:"
+	say "  gdb-multiarch -ex 'target remote $socket' \\"
+	say "    $KQ_KERNEL_BUILD/vmlinux"
+	say "There, e.g. \"break kvm_vcpu_ioctl\" and \"continue\"; here, run a test.  When"
+	say "gdb is left with \"quit\", the machine goes on."
+	[ "$KQ_WAIT" != 1 ] || say "Nothing runs until gdb says \"continue\"."
+	shell nokaslr
+	rm -f "$socket"
 }
 
 case $1 in
 --check)	check_settings ;;
 --run)		check_settings; boot ;;
 --shell)	shell ;;
+--debug)	debug ;;
+--initrd)	check_settings
+		mkdir -p "$results"
+		make_initrd chosen
+		say "$initrd" ;;
 esac

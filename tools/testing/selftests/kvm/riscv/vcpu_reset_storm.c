@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The riscv part of vcpu_reset_storm: SBI HSM, IPIs, and an IMSIC in hardware,
- * in software, a bit of both, or none
+ * The riscv part of vcpu_reset_storm: SBI HSM and SUSP, IPIs, and an IMSIC in
+ * hardware, in software, a bit of both, or none
  */
 #include <unistd.h>
 
@@ -36,6 +36,35 @@
 #define ID_SELF			62
 #define ID_MASK			GENMASK(ID_SENDER0 + STORM_SENDERS - 1, ID_SENDER0)
 
+const char * const arch_storm_modes[] = {
+	"no AIA",
+	"AIA, with interrupt files in software",
+	"AIA, with interrupt files in hardware if there are any",
+	NULL
+};
+
+static const u32 aia_modes[] = {
+	-1u,
+	KVM_DEV_RISCV_AIA_MODE_EMUL,
+	/* With HWACCEL, a vCPU may find no file for as long as others run. */
+	KVM_DEV_RISCV_AIA_MODE_AUTO,
+};
+
+enum {
+	COUNT_SUSPENDED_KVM,
+	COUNT_SUSPENDED_USER,
+	COUNT_DENIED,
+	COUNT_FAILED,
+};
+
+const char * const arch_storm_counts[] = {
+	[COUNT_SUSPENDED_KVM] = "system suspends, resumed by KVM",
+	[COUNT_SUSPENDED_USER] = "system suspends, resumed by userspace",
+	[COUNT_DENIED] = "system suspends, denied by userspace",
+	[COUNT_FAILED] = "system suspends, without an answer of userspace",
+	NULL
+};
+
 enum {
 	KIND_IPI,
 	KIND_MSI,
@@ -46,6 +75,8 @@ enum {
 enum {
 	FLAG_AIA	= BIT(1),
 	FLAG_SSTC	= BIT(2),
+	/* To hart 0, which is alone: suspend the system. */
+	FLAG_SUSPEND	= BIT(3),
 };
 
 #define BOOT_DATA		(STORM_GPA + 0x8000)
@@ -108,7 +139,8 @@ asm("	.pushsection .text, \"ax\"\n"
 "	.popsection\n"
 );
 
-const u64 arch_storm_toggles = KVM_EXIT_ON_VCPU_RESET_HART_START;
+u64 arch_storm_toggles = KVM_EXIT_ON_VCPU_RESET_HART_START |
+			 KVM_EXIT_ON_VCPU_RESET_SUSP;
 
 /* What others can change between a reset and the look at it. */
 const struct vcpu_state_rule arch_storm_volatile[] = {
@@ -208,6 +240,28 @@ u64 guest_arch_time(void)
 	return time;
 }
 
+/* Who resumes does so as if started: this life ends, unless the call returns. */
+static void guest_suspend(u64 id)
+{
+	struct storm_cpu_mem *me = &storm_guest->cpu[id];
+	u64 up = me->up, arg;
+	struct storm_frame *frame = guest_storm_new_start(id, &arg);
+	u64 n = frame->start;
+	struct sbiret ret;
+	u8 state;
+
+	__atomic_store_n(&me->up, 0, __ATOMIC_SEQ_CST);
+	__atomic_fetch_add(&me->epoch, 2, __ATOMIC_SEQ_CST);
+	ret = sbi_ecall(SBI_EXT_SUSP, 0, 0, STORM_GPA, arg, 0, 0, 0);
+
+	/* Userspace has refused, or there are others. */
+	state = __atomic_exchange_n(&storm_guest->start[n], START_REFUSED, __ATOMIC_SEQ_CST);
+	GUEST_STORM_ASSERT(state == START_PENDING, id, n, state);
+	GUEST_STORM_ASSERT(ret.error == SBI_ERR_DENIED || ret.error == SBI_ERR_FAILURE,
+			   id, n, ret.error);
+	__atomic_store_n(&me->up, up, __ATOMIC_SEQ_CST);
+}
+
 void guest_arch_begin(u64 id, struct storm_frame *frame)
 {
 	/* SIE, SPIE, SPP, FS, VS, SUM, MXR */
@@ -240,6 +294,10 @@ void guest_arch_begin(u64 id, struct storm_frame *frame)
 
 	/* What is pending ends WFI, but nothing traps with sstatus.SIE clear. */
 	csr_write(CSR_SIE, IE_SIE | IE_EIE);
+
+	if (!id && __atomic_fetch_and(&storm_guest->flags, ~(u64)FLAG_SUSPEND,
+				      __ATOMIC_SEQ_CST) & FLAG_SUSPEND)
+		guest_suspend(id);
 }
 
 void guest_arch_dirty(u64 id, u64 random)
@@ -303,6 +361,17 @@ void guest_arch_dirty(u64 id, u64 random)
 		ret = sbi_ecall(SBI_EXT_HSM, SBI_EXT_HSM_HART_START, id, STORM_GPA, 0, 0, 0, 0);
 		GUEST_STORM_ASSERT(ret.error == SBI_ERR_ALREADY_AVAILABLE, id, target, ret.error);
 		break;
+	case 15:
+		if (random & 0x1000) {
+			guest_suspend(id);
+			break;
+		}
+		/* There is one type of sleep, and no memory at 0. */
+		ret = sbi_ecall(SBI_EXT_SUSP, 0, !(random & 0x2000), random << 32, 0, 0, 0, 0);
+		GUEST_STORM_ASSERT(ret.error == (random & 0x2000 ? SBI_ERR_INVALID_ADDRESS :
+								   SBI_ERR_INVALID_PARAM),
+				   id, target, ret.error);
+		break;
 	case 14:
 		/* A page of the VM, for stolen time */
 		sbi_ecall(SBI_EXT_STA, 0, STORM_FLAKY_GPA, 0, 0, 0, 0, 0);
@@ -323,6 +392,9 @@ static void aia_set(int fd, u32 group, u64 attr, u64 val)
 
 u64 arch_storm_user_kinds;
 
+/* That of the device, -1 without it */
+static u32 aia_mode;
+
 static int create_aia(struct kvm_vm *vm, u32 mode)
 {
 	int fd = kvm_create_device(vm, KVM_DEV_TYPE_RISCV_AIA);
@@ -334,7 +406,7 @@ static int create_aia(struct kvm_vm *vm, u32 mode)
 		aia_set(fd, KVM_DEV_RISCV_AIA_GRP_CONFIG,
 			KVM_DEV_RISCV_AIA_CONFIG_MODE, mode);
 	}
-	storm.mode = mode;
+	aia_mode = mode;
 	aia_set(fd, KVM_DEV_RISCV_AIA_GRP_CONFIG, KVM_DEV_RISCV_AIA_CONFIG_IDS,
 		KVM_DEV_RISCV_AIA_IDS_MIN);
 	aia_set(fd, KVM_DEV_RISCV_AIA_GRP_CONFIG,
@@ -361,30 +433,13 @@ static bool has_aia(void)
 
 void arch_storm_create(u32 *rng)
 {
-	/*
-	 * In a VM without AIA, interrupts come from userspace.  With HWACCEL, a
-	 * vCPU may find no guest interrupt file for as long as others run.
-	 */
-	static const u32 modes[] = {
-		-1u,
-		KVM_DEV_RISCV_AIA_MODE_EMUL,
-		KVM_DEV_RISCV_AIA_MODE_AUTO,
-	};
-	u32 mode = modes[storm.seed % ARRAY_SIZE(modes)];
+	u32 mode = aia_modes[storm.mode];
 	struct kvm_vm *vm;
 	int i;
 
 	storm.vm = vm = __vm_create(VM_SHAPE_DEFAULT, STORM_CPUS, 512);
-	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, STORM_GPA, STORM_SLOT,
-				    vm_calc_num_guest_pages(vm->mode, STORM_BOOT_SIZE +
-							    sizeof(struct storm_mem)), 0);
-	virt_map(vm, STORM_GPA, STORM_GPA,
-		 vm_calc_num_guest_pages(vm->mode, STORM_BOOT_SIZE + sizeof(struct storm_mem)));
-	virt_map(vm, STORM_FLAKY_GPA, STORM_FLAKY_GPA, STORM_FLAKY_SIZE / vm->page_size);
-	virt_map(vm, STORM_MMIO_GPA, STORM_MMIO_GPA, 1);
+	storm_add_memory(vm, storm_boot, storm_boot_end - storm_boot);
 	virt_map(vm, IMSIC_GPA, IMSIC_GPA, STORM_CPUS);
-	storm.mem = addr_gpa2hva(vm, STORM_SHARED_GPA);
-	memcpy(addr_gpa2hva(vm, STORM_GPA), storm_boot, storm_boot_end - storm_boot);
 
 	for (i = 0; i < STORM_CPUS; i++) {
 		struct boot_data *data = addr_gpa2hva(vm, BOOT_DATA + i * sizeof(*data));
@@ -396,6 +451,7 @@ void arch_storm_create(u32 *rng)
 		data->stvec = vcpu_get_reg(vcpu, RISCV_GENERAL_CSR_REG(stvec));
 		data->entry = (u64)guest_storm_life;
 		storm.cpus[i].vcpu = vcpu;
+		vcpu_set_reg(vcpu, RISCV_SBI_EXT_REG(KVM_RISCV_SBI_EXT_SUSP), 1);
 	}
 
 	storm.mem->kinds = BIT(KIND_IPI);
@@ -408,11 +464,11 @@ void arch_storm_create(u32 *rng)
 		storm.mem->flags |= FLAG_AIA;
 		storm.mem->kinds |= BIT(KIND_MSI);
 	} else {
-		storm.mode = -1u;
+		aia_mode = -1u;
 	}
 
 	arch_storm_user_kinds = storm.vm->arch.has_aia ? BIT(KIND_MSI) : BIT(KIND_EXT);
-	pr_info("# AIA mode %d\n", (int)storm.mode);
+	pr_info("# AIA mode %d\n", (int)aia_mode);
 
 	/* Sleep at once. */
 	if (kvm_check_cap(KVM_CAP_HALT_POLL) && storm_random(rng) % 2)
@@ -430,7 +486,7 @@ static const unsigned long imsic_regs[] = {
 	IMSIC_EIDELIVERY, IMSIC_EITHRESHOLD, IMSIC_EIE0, IMSIC_EIP0,
 };
 
-bool arch_storm_save(void)
+void arch_storm_save(void)
 {
 	u64 i, r;
 
@@ -444,8 +500,6 @@ bool arch_storm_save(void)
 	}
 	if (storm.vm->arch.has_aia)
 		close(storm.vm->arch.aia_fd);
-
-	return true;
 }
 
 void arch_storm_restore(void)
@@ -453,7 +507,7 @@ void arch_storm_restore(void)
 	u64 i, r;
 
 	if (storm.vm->arch.has_aia)
-		storm.vm->arch.aia_fd = create_aia(storm.vm, storm.mode);
+		storm.vm->arch.aia_fd = create_aia(storm.vm, aia_mode);
 	vm_enable_cap(storm.vm, KVM_CAP_RISCV_MP_STATE_RESET, 0);
 
 	for (i = 0; i < STORM_CPUS; i++) {
@@ -467,6 +521,10 @@ void arch_storm_restore(void)
 			__vcpu_ioctl(storm.cpus[i].vcpu, KVM_SET_ONE_REG, &reg);
 		}
 		free(saved[i].regs);
+		if (storm_sabotage == BREAK_MIGRATION) {
+			vcpu_set_reg(storm.cpus[i].vcpu, RISCV_GENERAL_CSR_REG(sip), 0);
+			saved[i].imsic[ARRAY_SIZE(imsic_regs) - 1] = 0;
+		}
 		for (r = 0; r < ARRAY_SIZE(imsic_regs) && storm.vm->arch.has_aia; r++)
 			kvm_device_attr_set(storm.vm->arch.aia_fd, KVM_DEV_RISCV_AIA_GRP_IMSIC,
 					    KVM_DEV_RISCV_AIA_IMSIC_MKATTR(i, imsic_regs[r]),
@@ -502,11 +560,69 @@ void arch_storm_break(struct kvm_vcpu *vcpu)
 	vcpu_set_reg(vcpu, RISCV_GENERAL_CSR_REG(sepc), 0x1d1);
 }
 
+static bool is_alone(struct storm_cpu *cpu)
+{
+	bool alone = true;
+	int i;
+
+	for (i = 0; i < STORM_CPUS; i++) {
+		if (&storm.cpus[i] != cpu)
+			storm_pause_locked(&storm.cpus[i]);
+	}
+	for (i = 0; i < STORM_CPUS; i++) {
+		if (&storm.cpus[i] != cpu) {
+			alone &= arch_storm_stopped(&storm.cpus[i]);
+			storm_resume_locked(&storm.cpus[i]);
+		}
+	}
+
+	return alone;
+}
+
+/* The lock is held, and dropped as long as the system sleeps. */
+static void serve_suspend(struct storm_cpu *cpu)
+{
+	struct kvm_run *run = cpu->vcpu->run;
+	u64 gen = cpu->gen, entry = run->riscv_sbi.args[1], arg = run->riscv_sbi.args[2];
+	u64 answer = arg / sizeof(struct storm_frame) % 4;
+	/* Whom KVM leaves it to doesn't change with the capability. */
+	bool toggled = storm.toggled, alone;
+
+	pthread_mutex_unlock(&storm.lock);
+	storm_sleep_us(answer * 100);
+	pthread_mutex_lock(&storm.lock);
+	alone = !toggled || is_alone(cpu);
+
+	if (cpu->gen != gen)
+		return;
+
+	if (!toggled) {
+		storm_count(COUNT_SUSPENDED_KVM);
+	} else if (storm_sabotage == BREAK_ARCH) {
+		run->riscv_sbi.ret[0] = SBI_SUCCESS;
+	} else if (!answer) {
+		storm_count(COUNT_FAILED);
+	} else if (answer == 1 || !alone) {
+		storm_count(COUNT_DENIED);
+		run->riscv_sbi.ret[0] = SBI_ERR_DENIED;
+	} else {
+		storm_count(COUNT_SUSPENDED_USER);
+		vcpu_set_mp_state(cpu->vcpu, KVM_MP_STATE_RESET);
+		arch_storm_boot_entry(cpu->vcpu, entry, arg);
+	}
+}
+
 bool arch_storm_exit(struct storm_cpu *cpu)
 {
 	struct kvm_run *run = cpu->vcpu->run;
 	u64 gen = cpu->gen;
 	bool ok;
+
+	if (run->exit_reason == KVM_EXIT_RISCV_SBI &&
+	    run->riscv_sbi.extension_id == SBI_EXT_SUSP) {
+		serve_suspend(cpu);
+		return true;
+	}
 
 	if (run->exit_reason != KVM_EXIT_RISCV_SBI ||
 	    run->riscv_sbi.extension_id != SBI_EXT_HSM ||
@@ -525,7 +641,7 @@ bool arch_storm_exit(struct storm_cpu *cpu)
 	return true;
 }
 
-bool arch_storm_send(u64 kind, u64 target)
+void arch_storm_send(u64 kind, u64 target)
 {
 	struct kvm_vcpu *vcpu = storm.cpus[target].vcpu;
 	struct kvm_msi msi = {
@@ -536,28 +652,22 @@ bool arch_storm_send(u64 kind, u64 target)
 
 	switch (kind) {
 	case KIND_MSI:
-		if (!storm.vm->arch.has_aia)
-			return false;
 		/* The number of IMSICs that it was delivered to, or 0 */
 		__vm_ioctl(storm.vm, KVM_SIGNAL_MSI, &msi);
-		return true;
+		break;
 	case KIND_EXT:
-		if (storm.vm->arch.has_aia)
-			return false;
 		irq.irq = KVM_INTERRUPT_UNSET;
 		vcpu_ioctl(vcpu, KVM_INTERRUPT, &irq);
 		irq.irq = KVM_INTERRUPT_SET;
 		vcpu_ioctl(vcpu, KVM_INTERRUPT, &irq);
-		return true;
-	default:
-		return false;
+		break;
 	}
 }
 
 /* See imsic_wfi_test: QEMU's TCG has hgeip and hgeie without mip.SGEIP. */
 bool arch_storm_may_be_late(u64 kind)
 {
-	return kind == KIND_MSI && storm.mode != KVM_DEV_RISCV_AIA_MODE_EMUL;
+	return kind == KIND_MSI && aia_mode != KVM_DEV_RISCV_AIA_MODE_EMUL;
 }
 
 /* The AIA's device attributes wait for no vCPU, but lock them all. */
@@ -593,7 +703,7 @@ static void do_rude_aia(u32 *rng)
 /* Save and restore the registers in place, in the order of the list. */
 static void do_restore(u32 *rng)
 {
-	struct storm_cpu *cpu = &storm.cpus[storm_random(rng) % STORM_CPUS];
+	struct storm_cpu *cpu = storm_any_cpu(rng);
 	struct kvm_saved_regs *saved;
 	char name[VCPU_STATE_NAME_LEN];
 	u64 i;
@@ -618,15 +728,23 @@ static void do_restore(u32 *rng)
 }
 
 /* The older reset keeps the MP state. */
+static void init_received(struct kvm_vcpu *vcpu)
+{
+	vcpu_set_mp_state(vcpu, KVM_MP_STATE_INIT_RECEIVED);
+}
+
 static void do_init_received(u32 *rng)
 {
-	struct storm_cpu *cpu = &storm.cpus[storm_random(rng) % STORM_CPUS];
+	storm_dirty_and_reset(rng, init_received);
+}
 
-	storm_pause(cpu);
-	storm_end_life(cpu);
-	vcpu_set_mp_state(cpu->vcpu, KVM_MP_STATE_INIT_RECEIVED);
-	storm_reset(cpu, true);
-	storm_resume(cpu);
+/* A machine of which only hart 0 runs, which suspends it at once. */
+static void do_suspend(u32 *rng)
+{
+	storm_pause_all();
+	__atomic_fetch_or(&storm.mem->flags, FLAG_SUSPEND, __ATOMIC_SEQ_CST);
+	storm_reset_all(0);
+	storm_resume_all();
 }
 
 const struct storm_action arch_storm_actions[] = {
@@ -634,5 +752,6 @@ const struct storm_action arch_storm_actions[] = {
 	{ "read IMSIC of running vCPUs", 1, do_rude_aia },
 	{ "restore registers", 3, do_restore },
 	{ "INIT_RECEIVED", 2, do_init_received },
+	{ "system suspend", 2, do_suspend },
 	{}
 };

@@ -19,6 +19,9 @@
  *    L2, before the nested VM-Exit.
  * Nor does a vCPU that was reset shut down because of an earlier triple fault,
  * or get an exception, an interrupt or an NMI of its former life.
+ *
+ * An INIT that is pending when userspace saves the vCPU happens once, whatever
+ * is saved first, and stays latched if SMM blocks it.
  */
 #include <asm/kvm_para.h>
 #include <linux/bits.h>
@@ -680,6 +683,43 @@ TEST(pending_events)
 
 	get_init_regs(ap, 0, &want);
 	assert_ap_starts(ap, &want);
+
+	kvm_vm_free(vm);
+}
+
+TEST(saved_once)
+{
+	struct kvm_vcpu_events events;
+	struct kvm_vcpu *bsp, *ap;
+	struct kvm_regs want;
+	struct kvm_vm *vm;
+
+	vm = vm_create(2);
+	bsp = vm_vcpu_add(vm, 0, guest_bsp);
+	ap = vm_vcpu_add(vm, AP_VCPU_ID, guest_pio_in);
+	memcpy(addr_gpa2hva(vm, SIPI_GPA), sipi_code, sizeof(sipi_code));
+
+	send_from_bsp(bsp, APIC_DM_INIT);
+	send_from_bsp(bsp, APIC_DM_STARTUP);
+	vcpu_events_get(ap, &events);
+	TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
+
+	/* Where it is restored to has the same state already. */
+	vcpu_events_set(ap, &events);
+	set_mp_state(ap, KVM_MP_STATE_RUNNABLE);
+	TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
+	get_init_regs(ap, 0, &want);
+	assert_ap_starts(ap, &want);
+
+	if (kvm_has_cap(KVM_CAP_X86_SMM)) {
+		vcpu_events_get(ap, &events);
+		events.smi.smm = 1;
+		vcpu_events_set(ap, &events);
+		send_from_bsp(bsp, APIC_DM_INIT);
+		TEST_ASSERT_EQ(get_mp_state(ap), KVM_MP_STATE_RUNNABLE);
+		vcpu_events_get(ap, &events);
+		TEST_ASSERT_EQ(events.smi.latched_init, 1);
+	}
 
 	kvm_vm_free(vm);
 }

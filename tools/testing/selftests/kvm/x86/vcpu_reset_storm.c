@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The x86 part of vcpu_reset_storm: INIT and SIPI, IPIs and MSIs to the APIC of
- * the kernel, and the TSC, which every reset and every write may tear apart
+ * The x86 part of vcpu_reset_storm: INIT and SIPI, IPIs, MSIs and lines to the
+ * APIC of the kernel, and the TSC, which every reset and every write may tear apart
+ *
+ * The I/O APIC belongs to KVM, or to userspace, which then is told of EOIs by an
+ * exit.  If the APICs are userspace's as well, then it is asked with I/O to start
+ * a vCPU and to send an interrupt, which it does with KVM_INTERRUPT.
  *
  * A guest sends INIT only to a vCPU that waits for it, or has given up: nobody
  * else knows when INIT has ended a life.  Interrupts are taken where the guest
  * asks for them, as its code has a red zone.
  */
 #include <fcntl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "apic.h"
@@ -24,13 +27,59 @@
 /* Of a priority that is never taken, and those of the senders */
 #define VECTOR_SELF		0x21
 #define VECTOR_SENDER0		0x30
+#define VECTOR_IRQFD		0x40
+#define VECTOR_LINE		0x41
+/* An EOI ends what is level-triggered and has the same vector, whatever the CPU. */
+#define VECTOR_LEVEL(id)	(0x50 + (id))
 #define TPR			0x20
 
 #define PAT_DEFAULT		0x0007040600070406ull
 
 enum {
-	KIND_FIXED,	/* IPIs, and MSIs of userspace */
+	MODE_IOAPIC,
+	MODE_SPLIT,
+	MODE_USER,
 };
+
+const char * const arch_storm_modes[] = {
+	[MODE_IOAPIC] = "an I/O APIC in KVM",
+	[MODE_SPLIT] = "an I/O APIC in userspace",
+	[MODE_USER] = "all APICs in userspace",
+	NULL
+};
+
+enum {
+	KIND_FIXED,	/* IPIs, MSIs of userspace, and its KVM_INTERRUPT */
+	KIND_IRQFD,	/* MSIs of an irqfd */
+	KIND_LINE,	/* KVM_IRQ_LINE, edge-triggered */
+	KIND_LEVEL,	/* Level-triggered: userspace is told of the EOI. */
+};
+
+/* Pins of the I/O APIC, also their GSIs, and GSIs of MSIs.  Pin 8 is the RTC's. */
+#define PIN_LINE(id)		((id) ? 8 + (id) : 7)
+#define PIN_LEVEL(id)		(16 + (id))
+#define GSI_MSI(id)		(24 + (id))
+
+enum {
+	COUNT_EOI,
+	COUNT_LOST_EOI,
+};
+
+const char * const arch_storm_counts[] = {
+	[COUNT_EOI] = "EOIs that userspace was told of",
+	[COUNT_LOST_EOI] = "EOIs that were lost with the life of a CPU",
+	NULL
+};
+
+/* Of this machine: the vCPUs' ports to the APIC of userspace */
+enum {
+	PORT_SEND = 0x5200,
+	PORT_STOP,
+	PORT_START,
+};
+
+/* The APIC is userspace's. */
+#define FLAG_USER_APIC		BIT(1)
 
 enum {
 	EAX, EBX, ECX, EDX, ESI, EDI, EBP, ESP, CR0, CR2, CR3, CR4,
@@ -106,7 +155,7 @@ asm("	.pushsection .rodata\n"
 "	.popsection\n"
 );
 
-const u64 arch_storm_toggles = KVM_EXIT_ON_VCPU_RESET_INIT_SIPI;
+u64 arch_storm_toggles;
 
 const struct vcpu_state_rule arch_storm_volatile[] = {
 	{ "mp_state",		"INIT and SIPI" },
@@ -128,20 +177,48 @@ static bool clock_stable;
 
 /* ---- The guest ---- */
 
-static u64 apic_id(void)
+static bool guest_has_apic(void)
 {
-	return x2apic_read_reg(APIC_ID);
+	return !(storm_guest->flags & FLAG_USER_APIC);
 }
 
+static u32 guest_io(u16 port, u64 target, u64 arg)
+{
+	u32 ret;
+
+	asm volatile("inl %%dx, %%eax" : "=a" (ret)
+		     : "d" (port), "b" (target), "c" (arg) : "memory");
+
+	return ret;
+}
+
+/* See guest_arch_poll() for where the number of the vCPU comes from. */
 static void sender_handler(struct ex_regs *regs)
 {
+	if (guest_has_apic())
+		x2apic_write_reg(APIC_EOI, 0);
+	guest_storm_ack(regs->rbx, KIND_FIXED, regs->vector - VECTOR_SENDER0);
+}
+
+static void user_handler(struct ex_regs *regs)
+{
+	u64 kind = KIND_LEVEL;
+
+	if (regs->vector == VECTOR_IRQFD)
+		kind = KIND_IRQFD;
+	else if (regs->vector == VECTOR_LINE)
+		kind = KIND_LINE;
+	else
+		GUEST_STORM_ASSERT(regs->vector == VECTOR_LEVEL(regs->rbx),
+				   regs->rbx, regs->vector, regs->rip);
+
 	x2apic_write_reg(APIC_EOI, 0);
-	guest_storm_ack(apic_id(), KIND_FIXED, regs->vector - VECTOR_SENDER0);
+	guest_storm_ack(regs->rbx, kind, STORM_USER);
 }
 
 static void unexpected_handler(struct ex_regs *regs)
 {
-	GUEST_STORM_ASSERT(false, apic_id(), regs->vector, regs->rip);
+	GUEST_STORM_ASSERT(false, regs->rbx, regs->vector, regs->rip);
 }
 
 int guest_arch_start(u64 id, u64 target, u64 arg, u64 *epoch)
@@ -149,6 +226,9 @@ int guest_arch_start(u64 id, u64 target, u64 arg, u64 *epoch)
 	struct storm_cpu_mem *cpu = &storm_guest->cpu[target];
 	u64 none = 0, even = *epoch, odd = even + 1;
 	int i;
+
+	if (!guest_has_apic())
+		return guest_io(PORT_START, target, arg);
 
 	if (!target || !cpu->parked ||
 	    !__atomic_compare_exchange_n(&cpu->starter, &none, id + 1, false,
@@ -188,22 +268,30 @@ int guest_arch_start(u64 id, u64 target, u64 arg, u64 *epoch)
 
 void guest_arch_stop(u64 id)
 {
+	if (!guest_has_apic())
+		guest_io(PORT_STOP, id, 0);
 	for (;;)
 		asm volatile("cli; hlt" : : : "memory");
 }
 
 void guest_arch_send(u64 kind, u64 id, u64 target)
 {
-	x2apic_write_reg(APIC_ICR, target << 32 | APIC_INT_ASSERT | APIC_DM_FIXED |
-			 (VECTOR_SENDER0 + id));
+	if (guest_has_apic())
+		x2apic_write_reg(APIC_ICR, target << 32 | APIC_INT_ASSERT | APIC_DM_FIXED |
+				 (VECTOR_SENDER0 + id));
+	else
+		guest_io(PORT_SEND, target, id);
 }
 
+/* The handlers find @id in RBX. */
 void guest_arch_poll(u64 id, bool sleep)
 {
 	if (sleep)
-		asm volatile("sub $128, %%rsp; sti; hlt; cli; add $128, %%rsp" : : : "memory", "cc");
+		asm volatile("sub $128, %%rsp; sti; hlt; cli; add $128, %%rsp"
+			     : : "b" (id) : "memory", "cc");
 	else
-		asm volatile("sub $128, %%rsp; sti; nop; cli; add $128, %%rsp" : : : "memory", "cc");
+		asm volatile("sub $128, %%rsp; sti; nop; cli; add $128, %%rsp"
+			     : : "b" (id) : "memory", "cc");
 }
 
 u64 guest_arch_time(void)
@@ -242,7 +330,7 @@ void guest_arch_begin(u64 id, struct storm_frame *frame)
 {
 	int i;
 
-	if (frame->how == BY_FIRMWARE) {
+	if (frame->how == BY_FIRMWARE && guest_has_apic()) {
 		for (i = 0; i < NR_SAVED; i++) {
 			u64 val = frame->regs[i], want = 0;
 
@@ -277,8 +365,24 @@ void guest_arch_begin(u64 id, struct storm_frame *frame)
 				   id, guest_dr(0), guest_dr(7));
 	}
 
+	if (!guest_has_apic())
+		return;
+
+	/*
+	 * If userspace has reset and started the CPU before INIT arrived, then others
+	 * may have sent to that life, although the starter was through with it.
+	 */
+	if (frame->how == BY_FIRMWARE) {
+		u64 *epoch = &storm_guest->cpu[id].epoch;
+		u64 even = __atomic_load_n(epoch, __ATOMIC_SEQ_CST);
+
+		if (!(even & 1))
+			__atomic_compare_exchange_n(epoch, &even, even + 2, false,
+						    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	}
+
 	x2apic_enable();
-	GUEST_STORM_ASSERT(apic_id() == id, id, apic_id(), 0);
+	GUEST_STORM_ASSERT(x2apic_read_reg(APIC_ID) == id, id, x2apic_read_reg(APIC_ID), 0);
 	GUEST_STORM_ASSERT(!x2apic_read_reg(APIC_TASKPRI), id, APIC_TASKPRI, 0);
 	GUEST_STORM_ASSERT(!(x2apic_read_reg(APIC_IRR + (VECTOR_SELF / 32) * 0x10) &
 			     BIT(VECTOR_SELF % 32)), id, APIC_IRR, VECTOR_SELF);
@@ -307,11 +411,14 @@ void guest_arch_dirty(u64 id, u64 random)
 		asm volatile("mov %0, %%db0; mov %0, %%db3" : : "r" (random));
 		break;
 	case 4 ... 5:
-		x2apic_write_reg(APIC_ICR, id << 32 | APIC_INT_ASSERT | APIC_DM_FIXED |
-				 VECTOR_SELF);
+		if (guest_has_apic())
+			x2apic_write_reg(APIC_ICR, id << 32 | APIC_INT_ASSERT |
+					 APIC_DM_FIXED | VECTOR_SELF);
 		break;
 	case 6:
 		/* A timer that raises what is never taken */
+		if (!guest_has_apic())
+			break;
 		x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_PERIODIC | VECTOR_SELF);
 		x2apic_write_reg(APIC_TMICT, 0x10000 | random);
 		break;
@@ -400,15 +507,6 @@ static void check_tscs(const char *what)
 	}
 }
 
-static long now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-
-	return ts.tv_sec * 1000l + ts.tv_nsec / 1000000;
-}
-
 /*
  * A value within a second of what KVM expects is taken for an attempt to
  * synchronize.  Don't rely on it if the machine is too busy for that.
@@ -431,6 +529,149 @@ static void check_synchronized(const char *what, bool in_time)
 	storm_new_age();
 }
 
+/*
+ * What userspace has instead of APICs: the senders of what is pending, and does
+ * the CPU wait for it, or for a start?  With storm.lock held.
+ */
+static struct {
+	u64 irr;
+	bool halted, stopped;
+} apics[STORM_CPUS];
+
+/* irqfds, and what tells of EOIs: an eventfd, or a number of exits */
+static struct {
+	int msi, level, resample;
+	u64 eois;
+	/* Is there one to be expected? */
+	bool open;
+} irqfds[STORM_CPUS];
+
+static void set_msi(u64 target, u32 vector, u32 *address_lo, u32 *data)
+{
+	*address_lo = APIC_DEFAULT_GPA | target << 12;
+	*data = vector;
+}
+
+static void add_msi_route(struct kvm_irq_routing *routing, u32 gsi, u64 target, u32 data)
+{
+	struct kvm_irq_routing_entry *e = &routing->entries[routing->nr++];
+
+	e->gsi = gsi;
+	e->type = KVM_IRQ_ROUTING_MSI;
+	set_msi(target, data, &e->u.msi.address_lo, &e->u.msi.data);
+}
+
+/* In KVM, a pin has a level that is lowered by EOI, in userspace an exit tells of it. */
+#define MSI_LEVEL		(APIC_INT_LEVELTRIG | APIC_INT_ASSERT)
+
+static void set_irqfds(u32 flags)
+{
+	int i;
+
+	for (i = 0; i < STORM_CPUS; i++) {
+		struct kvm_irqfd irqfd = {
+			.fd = irqfds[i].level,
+			.resamplefd = irqfds[i].resample,
+			.gsi = PIN_LEVEL(i),
+			.flags = flags ?: KVM_IRQFD_FLAG_RESAMPLE,
+		};
+
+		kvm_irqfd(storm.vm, GSI_MSI(i), irqfds[i].msi, flags);
+		if (storm.mode == MODE_IOAPIC)
+			vm_ioctl(storm.vm, KVM_IRQFD, &irqfd);
+	}
+}
+
+static void create_routes(void)
+{
+	struct kvm_irq_routing *routing = kvm_gsi_routing_create();
+	u32 i, pin;
+
+	for (i = 0; i < STORM_CPUS; i++) {
+		add_msi_route(routing, GSI_MSI(i), i, VECTOR_IRQFD);
+		if (storm.mode == MODE_SPLIT) {
+			/* Tells KVM which EOIs are of interest. */
+			add_msi_route(routing, i, i, VECTOR_LEVEL(i));
+			routing->entries[routing->nr - 1].u.msi.data |= MSI_LEVEL;
+			continue;
+		}
+		for (pin = PIN_LINE(i); ; pin = PIN_LEVEL(i)) {
+			kvm_gsi_routing_irqchip_add(routing, pin, pin);
+			routing->entries[routing->nr - 1].u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
+			if (pin == PIN_LEVEL(i))
+				break;
+		}
+	}
+	kvm_gsi_routing_write(storm.vm, routing);
+	set_irqfds(0);
+}
+
+static void create_ioapic(void)
+{
+	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
+	int i, level;
+
+	vm_ioctl(storm.vm, KVM_GET_IRQCHIP, &chip);
+	for (i = 0; i < STORM_CPUS; i++) {
+		for (level = 0; level < 2; level++) {
+			int pin = level ? PIN_LEVEL(i) : PIN_LINE(i);
+
+			chip.chip.ioapic.redirtbl[pin].bits = 0;
+			chip.chip.ioapic.redirtbl[pin].fields.vector =
+				level ? VECTOR_LEVEL(i) : VECTOR_LINE;
+			chip.chip.ioapic.redirtbl[pin].fields.trig_mode = level;
+			chip.chip.ioapic.redirtbl[pin].fields.dest_id = i;
+		}
+	}
+	vm_ioctl(storm.vm, KVM_SET_IRQCHIP, &chip);
+}
+
+void arch_storm_configure(void)
+{
+	if (storm.mode == MODE_SPLIT)
+		vm_enable_cap(storm.vm, KVM_CAP_SPLIT_IRQCHIP, KVM_IOAPIC_NUM_PINS);
+}
+
+/* The library's VMs have everything in KVM. */
+static void create_irqchip(void)
+{
+	struct kvm_vm *vm = storm.vm;
+	int i;
+
+	arch_storm_toggles = KVM_EXIT_ON_VCPU_RESET_INIT_SIPI;
+	switch (storm.mode) {
+	case MODE_IOAPIC:
+		arch_storm_user_kinds = BIT(KIND_FIXED) | BIT(KIND_IRQFD) |
+					BIT(KIND_LINE) | BIT(KIND_LEVEL);
+		break;
+	case MODE_SPLIT:
+		arch_storm_user_kinds = BIT(KIND_FIXED) | BIT(KIND_IRQFD) | BIT(KIND_LEVEL);
+		break;
+	case MODE_USER:
+		arch_storm_user_kinds = BIT(KIND_FIXED);
+		storm.mem->flags |= FLAG_USER_APIC;
+		/* Nobody but userspace starts a vCPU. */
+		arch_storm_toggles = 0;
+		storm.toggled = true;
+	}
+
+	if (storm.mode != MODE_IOAPIC) {
+		kvm_vm_release(vm);
+		vm->has_irqchip = false;
+		kvm_vm_restart(vm);
+		arch_storm_configure();
+	}
+	if (storm.mode == MODE_USER)
+		return;
+
+	for (i = 0; i < STORM_CPUS; i++) {
+		irqfds[i].msi = kvm_new_eventfd();
+		irqfds[i].level = kvm_new_eventfd();
+		irqfds[i].resample = eventfd(0, EFD_NONBLOCK);
+		TEST_ASSERT(irqfds[i].resample >= 0, "No eventfd");
+	}
+}
+
 void arch_storm_create(u32 *rng)
 {
 	struct kvm_vm *vm;
@@ -439,16 +680,9 @@ void arch_storm_create(u32 *rng)
 	_Static_assert(offsetof(struct sipi_data, entry) == 0x168, "The code has offsets");
 
 	storm.vm = vm = vm_create(STORM_CPUS);
-	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, STORM_GPA, STORM_SLOT,
-				    vm_calc_num_guest_pages(vm->mode, STORM_BOOT_SIZE +
-							    sizeof(struct storm_mem)), 0);
-	virt_map(vm, STORM_GPA, STORM_GPA,
-		 vm_calc_num_guest_pages(vm->mode, STORM_BOOT_SIZE + sizeof(struct storm_mem)));
-	virt_map(vm, STORM_FLAKY_GPA, STORM_FLAKY_GPA, STORM_FLAKY_SIZE / vm->page_size);
-	virt_map(vm, STORM_MMIO_GPA, STORM_MMIO_GPA, 1);
+	storm_add_memory(vm, storm_long, storm_long_end - storm_long);
 	virt_map(vm, SIPI_GPA(0), SIPI_GPA(0), STORM_CPUS);
-	storm.mem = addr_gpa2hva(vm, STORM_SHARED_GPA);
-	memcpy(addr_gpa2hva(vm, STORM_GPA), storm_long, storm_long_end - storm_long);
+	create_irqchip();
 
 	for (i = 0; i < STORM_CPUS; i++) {
 		struct sipi_data *data = addr_gpa2hva(vm, SIPI_GPA(i) + SIPI_DATA);
@@ -479,10 +713,20 @@ void arch_storm_create(u32 *rng)
 
 	for (i = 0; i < STORM_SENDERS; i++)
 		vm_install_exception_handler(vm, VECTOR_SENDER0 + i, sender_handler);
+	for (i = 0; i < STORM_CPUS; i++)
+		vm_install_exception_handler(vm, VECTOR_LEVEL(i), user_handler);
+	vm_install_exception_handler(vm, VECTOR_IRQFD, user_handler);
+	vm_install_exception_handler(vm, VECTOR_LINE, user_handler);
 	vm_install_exception_handler(vm, VECTOR_SELF, unexpected_handler);
 	vm_install_exception_handler(vm, NMI_VECTOR, unexpected_handler);
 
-	storm.mem->flags = STORM_FLAG_UNKNOWN;
+	if (storm.mode == MODE_IOAPIC)
+		create_ioapic();
+	if (storm.mode != MODE_USER) {
+		create_routes();
+		storm.mem->flags |= STORM_FLAG_UNKNOWN;
+	}
+
 	storm.hotplug &= !(storm_random(rng) % 4);
 	if (storm.hotplug || !arch_storm_has_clock()) {
 		pr_info("# The TSC isn't looked at\n");
@@ -504,21 +748,28 @@ static struct {
 	u64 tsc_khz;
 } saved[STORM_CPUS];
 
-bool arch_storm_save(void)
+static struct kvm_irqchip saved_ioapic = { .chip_id = KVM_IRQCHIP_IOAPIC };
+
+void arch_storm_save(void)
 {
 	int i;
 
 	/* Let KVM have what is open: INIT would be followed by an exit for SIPI. */
-	if (storm.toggled)
+	if (storm.toggled && arch_storm_toggles)
 		vm_enable_cap(storm.vm, KVM_CAP_EXIT_ON_VCPU_RESET, 0);
+
+	/* What is on its way from there arrives before that returns. */
+	if (storm.mode != MODE_USER)
+		set_irqfds(KVM_IRQFD_FLAG_DEASSIGN);
 
 	for (i = 0; i < STORM_CPUS; i++) {
 		saved[i].tsc_khz = __vcpu_ioctl(storm.cpus[i].vcpu, KVM_GET_TSC_KHZ, NULL);
 		saved[i].state = vcpu_save_state(storm.cpus[i].vcpu);
-		vcpu_ioctl(storm.cpus[i].vcpu, KVM_GET_LAPIC, &saved[i].lapic);
+		if (storm.mode != MODE_USER)
+			vcpu_ioctl(storm.cpus[i].vcpu, KVM_GET_LAPIC, &saved[i].lapic);
 	}
-
-	return true;
+	if (storm.mode == MODE_IOAPIC)
+		vm_ioctl(storm.vm, KVM_GET_IRQCHIP, &saved_ioapic);
 }
 
 void arch_storm_restore(void)
@@ -529,9 +780,19 @@ void arch_storm_restore(void)
 		/* Not possible without TSC scaling, and close enough. */
 		__vcpu_ioctl(storm.cpus[i].vcpu, KVM_SET_TSC_KHZ, (void *)saved[i].tsc_khz);
 		vcpu_load_state(storm.cpus[i].vcpu, saved[i].state);
-		vcpu_ioctl(storm.cpus[i].vcpu, KVM_SET_LAPIC, &saved[i].lapic);
+		if (storm.mode != MODE_USER) {
+			if (storm_sabotage == BREAK_MIGRATION)
+				memset(saved[i].lapic.regs + APIC_IRR, 0, 0x80);
+			vcpu_ioctl(storm.cpus[i].vcpu, KVM_SET_LAPIC, &saved[i].lapic);
+		} else if (storm_sabotage == BREAK_MIGRATION) {
+			apics[i].irr = 0;
+		}
 		kvm_x86_state_cleanup(saved[i].state);
 	}
+	if (storm.mode == MODE_IOAPIC)
+		vm_ioctl(storm.vm, KVM_SET_IRQCHIP, &saved_ioapic);
+	if (storm.mode != MODE_USER)
+		create_routes();
 	/* As a VMM does that knows the offsets. */
 	check_synchronized("restored", false);
 	clock_stable = false;
@@ -541,11 +802,26 @@ void arch_storm_free(void)
 {
 }
 
+static void reset_apic(struct kvm_vcpu *vcpu, bool stopped)
+{
+	apics[vcpu->id].irr = 0;
+	apics[vcpu->id].halted = false;
+	apics[vcpu->id].stopped = stopped;
+	/* As of the last KVM_RUN */
+	vcpu->run->ready_for_interrupt_injection = 0;
+}
+
+bool arch_storm_stopped(struct storm_cpu *cpu)
+{
+	return apics[cpu - storm.cpus].stopped;
+}
+
 void arch_storm_boot_entry(struct kvm_vcpu *vcpu, u64 entry, u64 arg)
 {
 	struct kvm_regs regs = boot[vcpu->id].regs;
 	struct kvm_sregs sregs = boot[vcpu->id].sregs, now;
 
+	reset_apic(vcpu, false);
 	vcpu_sregs_get(vcpu, &now);
 	sregs.apic_base = now.apic_base;
 	vcpu_sregs_set(vcpu, &sregs);
@@ -562,36 +838,218 @@ void arch_storm_boot(struct kvm_vcpu *vcpu, u64 arg)
 {
 	if (arg)
 		arch_storm_boot_entry(vcpu, (u64)guest_storm_life, arg);
+	else if (storm.mode == MODE_USER)
+		reset_apic(vcpu, true);
 	else if (!vcpu->id)
 		vcpu_set_mp_state(vcpu, KVM_MP_STATE_UNINITIALIZED);
 }
 
-u64 arch_storm_user_kinds = BIT(KIND_FIXED);
+u64 arch_storm_user_kinds;
 
 void arch_storm_break(struct kvm_vcpu *vcpu)
 {
 	vcpu_set_msr(vcpu, MSR_STAR, 0x1d1);
 }
 
-bool arch_storm_exit(struct storm_cpu *cpu)
+static void send_to_apic(u64 target, u64 sender)
 {
-	/* Let KVM have it. */
-	return cpu->vcpu->run->exit_reason == KVM_EXIT_X86_INIT_SIPI;
+	apics[target].irr |= BIT(sender);
+	if (storm.cpus[target].running)
+		storm_kick(&storm.cpus[target]);
+	pthread_cond_broadcast(&storm.cond);
 }
 
-bool arch_storm_send(u64 kind, u64 target)
+/* One at a time, and only where the guest can take it. */
+bool arch_storm_enter(struct storm_cpu *cpu)
 {
-	struct kvm_msi msi = {
-		.address_lo = APIC_DEFAULT_GPA | target << 12,
-		.data = VECTOR_SENDER0 + STORM_USER,
-	};
+	u64 *irr = &apics[cpu - storm.cpus].irr;
+	struct kvm_run *run = cpu->vcpu->run;
 
-	if (kind != KIND_FIXED)
+	if (storm.mode != MODE_USER)
+		return true;
+
+	if (apics[cpu - storm.cpus].stopped || (apics[cpu - storm.cpus].halted && !*irr))
 		return false;
 
-	__vm_ioctl(storm.vm, KVM_SIGNAL_MSI, &msi);
+	apics[cpu - storm.cpus].halted = false;
+	if (*irr && run->ready_for_interrupt_injection) {
+		int sender = __builtin_ctzll(*irr);
+		struct kvm_interrupt irq = { .irq = VECTOR_SENDER0 + sender };
+
+		vcpu_ioctl(cpu->vcpu, KVM_INTERRUPT, &irq);
+		*irr &= ~BIT(sender);
+		run->ready_for_interrupt_injection = 0;
+	}
+	run->request_interrupt_window = !!*irr;
 
 	return true;
+}
+
+/* What a machine does that has the APICs: let others start, and send to them. */
+static bool serve_io(struct storm_cpu *cpu)
+{
+	struct kvm_run *run = cpu->vcpu->run;
+	u64 id = cpu - storm.cpus, gen = cpu->gen;
+	struct kvm_regs regs;
+	u32 ret = 0;
+
+	vcpu_regs_get(cpu->vcpu, &regs);
+	switch (run->io.port) {
+	case PORT_SEND:
+		if (storm_sabotage != BREAK_ARCH)
+			send_to_apic(regs.rbx, regs.rcx);
+		break;
+	case PORT_STOP:
+		apics[id].stopped = true;
+		break;
+	case PORT_START:
+		ret = !storm_serve_start(cpu, regs.rbx, (u64)guest_storm_life, regs.rcx);
+		break;
+	default:
+		return false;
+	}
+
+	/* Not on top of a reset */
+	if (cpu->gen == gen)
+		*(u32 *)((u8 *)run + run->io.data_offset) = ret;
+
+	return true;
+}
+
+bool arch_storm_exit(struct storm_cpu *cpu)
+{
+	struct kvm_run *run = cpu->vcpu->run;
+	u64 id = cpu - storm.cpus;
+
+	switch (run->exit_reason) {
+	case KVM_EXIT_X86_INIT_SIPI:
+		/* Let KVM have it. */
+		return true;
+	case KVM_EXIT_IOAPIC_EOI:
+		if (run->eoi.vector != VECTOR_LEVEL(id))
+			storm_fail("vCPU %lu: EOI of vector 0x%x", (long)id, run->eoi.vector);
+		__atomic_fetch_add(&irqfds[id].eois, 1, __ATOMIC_SEQ_CST);
+		return storm.mode == MODE_SPLIT;
+	case KVM_EXIT_IRQ_WINDOW_OPEN:
+		return storm.mode == MODE_USER;
+	case KVM_EXIT_HLT:
+		apics[id].halted = true;
+		return storm.mode == MODE_USER;
+	case KVM_EXIT_IO:
+		return storm.mode == MODE_USER && serve_io(cpu);
+	default:
+		return false;
+	}
+}
+
+/* Has there been an EOI of @target since this was called last? */
+static bool told_of_eoi(u64 target)
+{
+	u64 nr = 0;
+
+	if (storm.mode == MODE_SPLIT)
+		nr = __atomic_exchange_n(&irqfds[target].eois, 0, __ATOMIC_SEQ_CST);
+	else if (read(irqfds[target].resample, &nr, sizeof(nr)) != sizeof(nr))
+		nr = 0;
+
+	return nr && storm_sabotage != BREAK_ARCH;
+}
+
+/* An EOI that never came blocks the pin, until the operating system unblocks it. */
+static void unblock_pin(int pin)
+{
+	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
+
+	if (!storm.migrating)
+		storm_pause_all();
+	vm_ioctl(storm.vm, KVM_GET_IRQCHIP, &chip);
+	chip.chip.ioapic.redirtbl[pin].fields.remote_irr = 0;
+	vm_ioctl(storm.vm, KVM_SET_IRQCHIP, &chip);
+	if (!storm.migrating)
+		storm_resume_all();
+}
+
+/* Who has taken a level-triggered interrupt has told of its EOI before that. */
+static void check_eoi(u64 target)
+{
+	struct storm_cpu *cpu = &storm.cpus[target];
+	u64 taken = __atomic_load_n(&storm.mem->cpu[target].ack[KIND_LEVEL][STORM_USER],
+				    __ATOMIC_SEQ_CST);
+
+	if (!irqfds[target].open)
+		return;
+
+	if (told_of_eoi(target)) {
+		storm_count(COUNT_EOI);
+		irqfds[target].open = false;
+	} else if (taken == cpu->sent[KIND_LEVEL]) {
+		storm_fail("vCPU %lu: userspace is not told of the EOI of interrupt %lu",
+			   (long)target, (long)taken);
+	}
+}
+
+static void write_eventfd(int fd)
+{
+	u64 one = 1;
+
+	TEST_ASSERT(write(fd, &one, sizeof(one)) == sizeof(one), "Can't write to an eventfd");
+}
+
+static void send_level(u64 target)
+{
+	struct kvm_msi msi = {};
+
+	/*
+	 * The life of the CPU has ended before that.  Should it be told of one now,
+	 * then it's that of what an unblocked pin delivers.
+	 */
+	if (irqfds[target].open) {
+		storm_count(COUNT_LOST_EOI);
+		if (storm.mode == MODE_IOAPIC)
+			unblock_pin(PIN_LEVEL(target));
+	}
+	irqfds[target].open = true;
+
+	if (storm.mode == MODE_IOAPIC) {
+		write_eventfd(irqfds[target].level);
+	} else {
+		set_msi(target, VECTOR_LEVEL(target), &msi.address_lo, &msi.data);
+		msi.data |= MSI_LEVEL;
+		__vm_ioctl(storm.vm, KVM_SIGNAL_MSI, &msi);
+	}
+}
+
+/* Userspace sends one at a time. */
+void arch_storm_send(u64 kind, u64 target)
+{
+	struct kvm_msi msi = {};
+
+	check_eoi(target);
+
+	switch (kind) {
+	case KIND_FIXED:
+		if (storm.mode == MODE_USER) {
+			if (!storm.migrating)
+				pthread_mutex_lock(&storm.lock);
+			send_to_apic(target, STORM_USER);
+			if (!storm.migrating)
+				pthread_mutex_unlock(&storm.lock);
+			break;
+		}
+		set_msi(target, VECTOR_SENDER0 + STORM_USER, &msi.address_lo, &msi.data);
+		__vm_ioctl(storm.vm, KVM_SIGNAL_MSI, &msi);
+		break;
+	case KIND_IRQFD:
+		write_eventfd(irqfds[target].msi);
+		break;
+	case KIND_LINE:
+		_kvm_irq_line(storm.vm, PIN_LINE(target), 1);
+		_kvm_irq_line(storm.vm, PIN_LINE(target), 0);
+		break;
+	case KIND_LEVEL:
+		send_level(target);
+		break;
+	}
 }
 
 static void check_clock(const char *what)
@@ -624,7 +1082,7 @@ static void do_write_tscs(u32 *rng)
 	int i;
 
 	storm_pause_all();
-	start = now_ms();
+	start = storm_now_ms();
 	value = vcpu_get_msr(storm.cpus[storm_random(rng) % STORM_CPUS].vcpu, MSR_IA32_TSC);
 	for (i = 0; i < STORM_CPUS; i++) {
 		struct storm_cpu *cpu = &storm.cpus[i];
@@ -633,7 +1091,7 @@ static void do_write_tscs(u32 *rng)
 			storm_reset(cpu, true);
 		vcpu_set_msr(cpu->vcpu, MSR_IA32_TSC, value);
 	}
-	check_synchronized("after all were written", now_ms() - start < SYNC_MS);
+	check_synchronized("after all were written", storm_now_ms() - start < SYNC_MS);
 	storm_new_age();
 	storm_resume_all();
 }
@@ -641,15 +1099,15 @@ static void do_write_tscs(u32 *rng)
 /* A reset vCPU gets what another one has. */
 static void do_write_tsc(u32 *rng)
 {
-	struct storm_cpu *cpu = &storm.cpus[storm_random(rng) % STORM_CPUS];
-	struct storm_cpu *other = &storm.cpus[storm_random(rng) % STORM_CPUS];
+	struct storm_cpu *cpu = storm_any_cpu(rng);
+	struct storm_cpu *other = storm_any_cpu(rng);
 	long start;
 
 	storm_pause_all();
 	storm_reset(cpu, true);
-	start = now_ms();
+	start = storm_now_ms();
 	vcpu_set_msr(cpu->vcpu, MSR_IA32_TSC, vcpu_get_msr(other->vcpu, MSR_IA32_TSC));
-	check_synchronized("after one was reset and written", now_ms() - start < SYNC_MS);
+	check_synchronized("after one was reset and written", storm_now_ms() - start < SYNC_MS);
 	storm_resume_all();
 }
 
@@ -674,21 +1132,21 @@ static void do_reset_tscs(u32 *rng)
 		return;
 	}
 
-	start = now_ms();
+	start = storm_now_ms();
 	for (i = 0; i < STORM_CPUS; i++)
 		vcpu_set_msr(storm.cpus[i].vcpu, MSR_IA32_TSC, value);
 	tsc = vcpu_get_msr(storm.cpus[0].vcpu, MSR_IA32_TSC);
-	if (!skip_tscs() && tsc > value + (now_ms() - start + 20) * khz)
+	if (!skip_tscs() && tsc > value + (storm_now_ms() - start + 20) * khz)
 		storm_fail("the TSC is 0x%lx, %ld ms after 0x%lx was written", (long)tsc,
-			   now_ms() - start, (long)value);
-	check_synchronized("after a reset of the machine", now_ms() - start < SYNC_MS);
+			   storm_now_ms() - start, (long)value);
+	check_synchronized("after a reset of the machine", storm_now_ms() - start < SYNC_MS);
 	storm_new_age();
 	storm_resume_all();
 }
 
 static void do_clock(u32 *rng)
 {
-	struct storm_cpu *cpu = &storm.cpus[storm_random(rng) % STORM_CPUS];
+	struct storm_cpu *cpu = storm_any_cpu(rng);
 
 	storm_pause_all();
 	if (storm_random(rng) % 2)
@@ -697,28 +1155,28 @@ static void do_clock(u32 *rng)
 	storm_resume_all();
 }
 
+static void nmi_and_smi(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_events events;
+
+	__vcpu_ioctl(vcpu, KVM_NMI, NULL);
+	if (kvm_has_cap(KVM_CAP_X86_SMM))
+		__vcpu_ioctl(vcpu, KVM_SMI, NULL);
+	vcpu_events_get(vcpu, &events);
+	events.nmi.masked = 1;
+	__vcpu_ioctl(vcpu, KVM_SET_VCPU_EVENTS, &events);
+}
+
 /* What is pending for the old life isn't for the new one. */
 static void do_nmi_smi(u32 *rng)
 {
-	struct storm_cpu *cpu = &storm.cpus[storm_random(rng) % STORM_CPUS];
-	struct kvm_vcpu_events events;
-
-	storm_pause(cpu);
-	storm_end_life(cpu);
-	__vcpu_ioctl(cpu->vcpu, KVM_NMI, NULL);
-	if (kvm_has_cap(KVM_CAP_X86_SMM))
-		__vcpu_ioctl(cpu->vcpu, KVM_SMI, NULL);
-	vcpu_events_get(cpu->vcpu, &events);
-	events.nmi.masked = 1;
-	__vcpu_ioctl(cpu->vcpu, KVM_SET_VCPU_EVENTS, &events);
-	storm_reset(cpu, true);
-	storm_resume(cpu);
+	storm_dirty_and_reset(rng, nmi_and_smi);
 }
 
 /* Read, and write back. */
 static void do_rewrite(u32 *rng)
 {
-	struct storm_cpu *cpu = &storm.cpus[storm_random(rng) % STORM_CPUS];
+	struct storm_cpu *cpu = storm_any_cpu(rng);
 	struct kvm_vcpu_events events;
 	struct kvm_debugregs debugregs;
 	struct kvm_regs regs;

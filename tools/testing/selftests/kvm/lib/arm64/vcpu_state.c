@@ -335,6 +335,84 @@ void vcpu_copy_gic(struct kvm_vcpu *from, struct kvm_vcpu *to)
 			    line_level_attr(to), &value);
 }
 
+void vm_save_gic_tables(struct kvm_vm *vm, int its_fd)
+{
+	kvm_device_attr_set(its_fd, KVM_DEV_ARM_VGIC_GRP_CTRL,
+			    KVM_DEV_ARM_ITS_SAVE_TABLES, NULL);
+	kvm_device_attr_set(vm->arch.gic_fd, KVM_DEV_ARM_VGIC_GRP_CTRL,
+			    KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES, NULL);
+}
+
+static void copy_attr(int from, int to, u32 group, u64 attr)
+{
+	u64 value = 0;
+
+	kvm_device_attr_get(from, group, attr, &value);
+	kvm_device_attr_set(to, group, attr, &value);
+}
+
+/* In the order in which they are to be restored, with the bits of each interrupt */
+static const struct {
+	u32 offset;
+	u32 bits;
+} gicd_regs[] = {
+	{ GICD_IROUTER,		64 },
+	{ GICD_ICFGR,		2 },
+	{ GICD_IGROUPR,		1 },
+	{ GICD_ISENABLER,	1 },
+	{ GICD_ISPENDR,		1 },
+	{ GICD_ISACTIVER,	1 },
+	{ GICD_IPRIORITYR,	8 },
+};
+
+static const u32 gits_regs[] = {
+	GITS_CBASER, GITS_BASER, GITS_BASER + 8, GITS_CREADR, GITS_CWRITER,
+	GITS_IIDR,
+};
+
+static const u32 gicr_lpi_regs[] = {
+	GICR_PROPBASER, GICR_PROPBASER + 4, GICR_PENDBASER, GICR_PENDBASER + 4,
+};
+
+/* See Documentation/virt/kvm/devices/arm-vgic-v3.rst and arm-vgic-its.rst. */
+void vm_copy_gic(struct kvm_vcpu **from, struct kvm_vcpu **to, int nr, int from_its, int to_its)
+{
+	int from_fd = from[0]->vm->arch.gic_fd, to_fd = to[0]->vm->arch.gic_fd;
+	u32 typer, nr_irqs, offset, irq;
+	int i, k;
+
+	kvm_device_attr_get(from_fd, KVM_DEV_ARM_VGIC_GRP_DIST_REGS, GICD_TYPER, &typer);
+	nr_irqs = ((typer & 0x1f) + 1) * 32;
+
+	copy_attr(from_fd, to_fd, KVM_DEV_ARM_VGIC_GRP_DIST_REGS, GICD_CTLR);
+	for (i = 0; i < ARRAY_SIZE(gicd_regs); i++) {
+		/* Those of SGIs and PPIs are private. */
+		for (offset = 32 * gicd_regs[i].bits / 8;
+		     offset < nr_irqs * gicd_regs[i].bits / 8; offset += 4)
+			copy_attr(from_fd, to_fd, KVM_DEV_ARM_VGIC_GRP_DIST_REGS,
+				  gicd_regs[i].offset + offset);
+	}
+	for (irq = 32; irq < nr_irqs; irq += 32)
+		copy_attr(from_fd, to_fd, KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO,
+			  VGIC_LEVEL_INFO_LINE_LEVEL <<
+			  KVM_DEV_ARM_VGIC_LINE_LEVEL_INFO_SHIFT | irq);
+
+	/* Before LPIs are enabled */
+	for (i = 0; i < nr; i++) {
+		for (k = 0; k < ARRAY_SIZE(gicr_lpi_regs); k++)
+			copy_attr(from_fd, to_fd, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS,
+				  gic_attr_base(from[i]) | gicr_lpi_regs[k]);
+	}
+	for (i = 0; i < nr; i++)
+		vcpu_copy_gic(from[i], to[i]);
+
+	for (i = 0; i < ARRAY_SIZE(gits_regs); i++)
+		copy_attr(from_its, to_its, KVM_DEV_ARM_VGIC_GRP_ITS_REGS, gits_regs[i]);
+	kvm_device_attr_set(to_its, KVM_DEV_ARM_VGIC_GRP_CTRL,
+			    KVM_DEV_ARM_ITS_RESTORE_TABLES, NULL);
+	copy_attr(from_its, to_its, KVM_DEV_ARM_VGIC_GRP_ITS_REGS, GITS_CTLR);
+}
+
 void vcpu_state_arch_get(struct kvm_vcpu *vcpu, struct vcpu_state *state)
 {
 	struct kvm_vcpu_events events;
