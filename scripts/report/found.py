@@ -194,18 +194,21 @@ def compared(name):
 
 
 def bench_tables():
-    """[(title, heads, rows)] of build/bench/bench.txt, whose columns are as wide as bench.sh says"""
-    found, cuts = [], ((2, 14), (15, 33), (34, 41), (42, 55), (56, 69), (70, 80))
+    """[(title, heads, rows)] of build/bench/bench.txt; the last three columns end with their heads"""
+    found, cuts = [], ()
     for line in (read('bench', 'bench.txt') or '').splitlines():
         if line and not line.startswith(' '):
             found.append((line, [], []))
         elif line.strip() and found:
+            head = not found[-1][1]
+            if head:
+                ends = [41] + [line.index(word) + len(word) for word in ('base', 'series', 'more')]
+                cuts = [(2, 14), (15, 33), (34, 41), *zip(ends, ends[1:])]
             row = [line[a:b].strip() for a, b in cuts]
-            # The first line below a title is the head, and has no host.
-            if row[0] or found[-1][1]:
-                found[-1][2].append(row)
-            else:
+            if head:
                 found[-1][1].extend(row)
+            else:
+                found[-1][2].append(row)
     return found
 
 
