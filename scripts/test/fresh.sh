@@ -154,7 +154,7 @@ test_fresh_interrupted()
 		rm -f "$WORK/s/pid"
 		# Like a terminal, all that it has started get it; it may be ignored here.
 		set -m
-		env --default-signal=INT scripts/fresh.sh >"$WORK/s/out" 2>&1 </dev/null &
+		env --default-signal=INT,HUP scripts/fresh.sh >"$WORK/s/out" 2>&1 </dev/null &
 		pid=$!
 		set +m
 		until [ -s "$WORK/s/pid" ] || ! kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
