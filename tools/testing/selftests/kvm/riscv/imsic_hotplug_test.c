@@ -198,7 +198,11 @@ static bool test_round(int round)
 	if (action == FREE)
 		pthread_join(thread, NULL);
 
-	TEST_ASSERT(set_online(true), "CPU %d stays offline", cpu);
+	/* The firmware refuses to start a hart that it is still stopping. */
+	for (i = 0; !set_online(true); i++) {
+		TEST_ASSERT(i < 1000, "CPU %d stays offline", cpu);
+		usleep(1000);
+	}
 
 	return true;
 }
