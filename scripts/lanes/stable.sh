@@ -10,9 +10,9 @@
 # the patch and be of one that is marked.
 #
 # With what applied the kernel is built, and the tests marked base=fail are run on
-# it and on the stable kernel as it is; one that passes before and fails after is an
-# error, as is a variant that conflicts. BUILDS=0 leaves that out. The matrix is in
-# build/stable.txt.
+# it and on the stable kernel as it is, with how many of their cases pass where one
+# fails; one that passes before and fails after, or in fewer cases, is an error, as is
+# a variant that conflicts. BUILDS=0 leaves that out. The matrix is in build/stable.txt.
 
 . "$(dirname -- "$0")/../common.sh"
 
@@ -95,10 +95,17 @@ verdict()
 		echo "did not run"
 }
 
+# cases TEST LOG: " P/N", how many of the cases of a test that failed have passed
+cases()
+{
+	sed -nE "s/.*kvm:$1: # Totals: pass:([0-9]+) fail:([0-9]+) .* skip:([0-9]+) .*/\1 \2 \3/p" "$2" |
+		awk '$2 { printf " %d/%d", $1, $1 + $2 + $3; exit }'
+}
+
 # reproducers VERSION: which fail before and pass after
 reproducers()
 {
-	local version=$1 arch test before after
+	local version=$1 arch test before after passed_before passed_after
 	for arch in $ARCH; do
 		rm -f "$BUILD/stable-$arch"/results/*.ktap
 		boot "$arch" "refs/series/stable/$version" "$version-$arch-before" || :
@@ -111,8 +118,13 @@ reproducers()
 		while read -r test; do
 			before=$(verdict "$test" "$LOG/$version-$arch-before.ktap")
 			after=$(verdict "$test" "$LOG/$version-$arch-after.ktap")
-			printf '  %-10s %-6s %-24s before: %-12s after: %s\n' "$version" "$arch" "$test" "$before" "$after"
+			passed_before=$(cases "$test" "$LOG/$version-$arch-before.log")
+			passed_after=$(cases "$test" "$LOG/$version-$arch-after.log")
+			printf '  %-10s %-6s %-24s before: %-16s after: %s\n' "$version" "$arch" "$test" \
+				"$before$passed_before" "$after$passed_after"
 			[ "$before $after" != "ok not ok" ] || wrong=1
+			# A test of what isn't marked fails after it, too, but in no case that passed.
+			[ -z "$passed_before" ] || [ -z "$passed_after" ] || [ "${passed_before%/*}" -le "${passed_after%/*}" ] || wrong=1
 		done < <(sed -E 's/^(not )?ok [0-9]+ (- )?(kvm:)?([^ ]+).*/\4/' "$LOG/$version-$arch-after.ktap")
 	done
 }
