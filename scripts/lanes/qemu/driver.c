@@ -546,8 +546,11 @@ static bool row_save(void)
 		if (!migrate(i % 2) || !next_ok())
 			return false;
 	}
-	if (!strcmp(guest_row, "load"))
+	if (!strcmp(guest_row, "load")) {
 		say("%ld loads", loads);
+		if (!loads)
+			bad("guest", "has loaded nothing");
+	}
 	return true;
 }
 
