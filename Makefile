@@ -55,6 +55,7 @@ AFTER    ?=
 RANGE    ?=
 SHORT    ?= 0
 ROWS     ?=
+CHECK_QEMU ?= y
 COUNT    ?=
 SEED     ?=
 N        ?=
@@ -121,6 +122,12 @@ no_spaces = $(if $(word 2,$(BUILD)),$(call fail,kbuild cannot build in "$(BUILD)
 
 locked := +@$(no_spaces)scripts/locked.sh
 build_goals := $(addprefix _build-,$(ARCH))
+# All that there is to "make check", without a choice of part of it?
+ifeq ($(ON)$(TESTS)$(SUFFIX)$(VARIANT)$(PROFILE),series)
+whole := y
+endif
+with_qemu := $(and $(whole),$(filter y,$(CHECK_QEMU)))
+guest_goals := $(if $(with_qemu),$(addprefix _guest-,$(ARCH)))
 
 ## Main job
 all: ## install the tools, get the base, apply the series, build kernels and tests
@@ -132,12 +139,12 @@ check-full: ## every lane: profiles, variants, clang, VMX, base against series, 
 	$(locked) $(MAKE) _check-full
 
 _all: setup _tree
-	+@$(MAKE) -j$(JOBS) $(build_goals)
+	+@$(MAKE) -j$(JOBS) $(build_goals) $(guest_goals)
 	@scripts/check.sh summary
 _check: setup _tree
-	+@$(MAKE) -j$(JOBS) _scripts $(build_goals)
-	@longer=0; [ '$(ON)$(TESTS)$(SUFFIX)$(VARIANT)$(PROFILE)' != series ] || scripts/bench/guard.sh $(ARCH) || longer=1; \
-	scripts/check.sh run && { [ $$longer = 0 ] || \
+	+@$(MAKE) -j$(JOBS) _scripts $(build_goals) $(guest_goals)
+	@longer=0; [ '$(whole)' != y ] || scripts/bench/guard.sh $(ARCH) || longer=1; \
+	WITH_QEMU=$(with_qemu) scripts/check.sh run && { [ $$longer = 0 ] || \
 		{ echo 1 >'$(BUILD)/status'; echo "error: a hot path is longer, see above (scripts/bench/guard.sh)" >&2; exit 1; }; }
 # They depend on nothing but what git would commit and the tree's list of tests:
 # once for each state.
@@ -172,6 +179,8 @@ build: ## build kernels and selftests
 $(build_goals): _build-%:
 	+@STEP_LOGS='$(BUILD)/$*$(SUFFIX)/logs' scripts/step.sh "$* $(ON)$(SUFFIX): kernel, selftests" \
 		"make build ARCH=$*$(addprefix $() PROFILE=,$(PROFILE))$(addprefix $() LLVM=,$(LLVM)) ON=$(ON) V=1" scripts/check.sh build $*
+$(addprefix _guest-,$(ARCHES)): _guest-%:
+	@scripts/lanes/qemu.sh has $* || scripts/step.sh "$*: Debian's QEMU" "make check CHECK_QEMU=n" scripts/lanes/qemu.sh get $*
 qemu: ## build QEMU with the patches of patches/qemu-*, for hosts with KVM of ARCH
 	$(locked) $(MAKE) _qemu
 _qemu:
@@ -283,7 +292,7 @@ help: ## this text
 
 help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS SKIP SIDES LANES CHECKERS AFTER RANGE OTHERS ONLY QUICK \
 	EXPLAINED ON VARIANT QEMU NR_CPUS MEMORY TIMEOUT_SCALE BOOT_TIMEOUT KERNEL BUILD CACHE BRANCH TOPIC TRAILERS \
-	VERSION SINCE FORCE BUSYBOX SETUP DIRS MATRIX ORIGIN VARIANTS KINDS N SEED SHORT ROWS COUNT VMM_QEMU_DIR \
+	VERSION SINCE FORCE BUSYBOX SETUP DIRS MATRIX ORIGIN VARIANTS KINDS N SEED CHECK_QEMU SHORT ROWS COUNT VMM_QEMU_DIR \
 	GUEST_KERNEL WAIT V
 help_ARCH          := 'of riscv arm64 x86'
 help_PROFILE       := 'debug, rt, vmx (x86 on kvm_intel in Bochs) or empty'
@@ -302,6 +311,7 @@ help_ONLY          := 'regex on ARCH FILE:FUNCTION: STATEMENT for make mutants; 
 help_QUICK         := '1: make mutants leaves out what takes long, make topics all but the last commit of each topic'
 help_EXPLAINED     := '1: make mutants also tries what has an explanation'
 help_SHORT         := '1: make check-qemu does a few rows on ON, with the kernel under test as the guest too'
+help_CHECK_QEMU    := 'n: make check without the guests of QEMU'
 help_ROWS          := 'patterns of rows of make check-qemu, such as "reset_* boot_2"; empty: all'
 help_COUNT         := 'how often a row of make check-qemu does what it does, at most'
 help_VMM_QEMU_DIR  := 'unpacked root with usr/bin/qemu-system-* to run there; empty: Debian'"'"'s QEMU'

@@ -13,7 +13,8 @@
 #
 # Which tests: TESTS, or those of patches/<version>/tests. On the base, a test
 # marked there as "base=fail" must fail: it is the reproducer of a bug that the
-# series fixes, and a pass would mean that it shows nothing.
+# series fixes, and a pass would mean that it shows nothing. WITH_QEMU=y: the short
+# rows of "make check-qemu", too.
 #
 # Exit status: 0 as expected, 1 a test failed, 3 build failed, 4 QEMU could not
 # start, 5 the run ended early; the worst of all architectures. It is also
@@ -108,6 +109,20 @@ runner()
 		"BUSYBOX=${BUSYBOX:-}" "$@"
 }
 
+# guests ARCH OUT: those of Debian's QEMU, on the kernel that has run the tests
+guests()
+{
+	local kind status=0 from=$BUILD/check-qemu/$1-series/results
+
+	say "  Debian's QEMU with KVM, and its guests:"
+	rm -f "$from"/*.{ktap,console} "$2".{ktap,console}
+	ARCH=$1 "$TOP/scripts/lanes/qemu.sh" short || status=$?
+	for kind in ktap console; do
+		cp "$from"/*."$kind" "$2.$kind" 2>/dev/null || :
+	done
+	came_to "$1" "$status" "$2.ktap"
+}
+
 variant_of()
 {
 	if [ "${PROFILE:-}" = vmx ]; then
@@ -171,20 +186,10 @@ run()
 		for file in ktap console status; do
 			cp "$BUILD/$arch$SUFFIX/results/$variant.$file" "$out.$file" 2>/dev/null || rm -f "$out.$file"
 		done
-		case $status in
-		0|1) ;;
-		2|3|4|5)
-			[ "$worst" -ge "$status" ] || worst=$status
-			;;
-		*) worst=5 ;;
-		esac
 		id=$arch.$variant
-		if [ "$status" -gt 1 ]; then
-			wrong+=("$arch (status $status)")
-			verdict fail "" "ended early, status $status"
-		fi
+		came_to "$arch" "$status" "$out.ktap"
+		[ "${WITH_QEMU:-}" != y ] || guests "$arch" "$out-qemu"
 		[ -e "$out.ktap" ] || continue
-		judge "$arch" "$out.ktap"
 		remember "$out.tests"
 		sayings "$out.console" "$out.says"
 	done
@@ -197,6 +202,8 @@ run()
 		printf 'wrong: %s\n' "${wrong[@]}"
 		say "logs:  $results/"
 		say "next:  make rerun ARCH=... TESTS=... to run one again; make shell, make debug"
+		[[ "${wrong[*]}" != *" qemu_"* ]] ||
+			say "       make check-qemu SHORT=1 ARCH=... ROWS=... for qemu_*, less that"
 	fi
 	left_out
 	say "${count[pass]} passed, ${count[fail]} failed, ${count[skip]} skipped"

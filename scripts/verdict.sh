@@ -54,6 +54,23 @@ origin()
 	fi
 }
 
+# came_to ARCH STATUS KTAP: a run that ended with STATUS
+came_to()
+{
+	case $2 in
+	0|1) ;;
+	2|3|4|5)
+		[ "$worst" -ge "$2" ] || worst=$2
+		;;
+	*) worst=5 ;;
+	esac
+	if [ "$2" -gt 1 ]; then
+		wrong+=("$1 (status $2)")
+		verdict fail "" "ended early, status $2"
+	fi
+	[ ! -e "$3" ] || judge "$1" "$3"
+}
+
 # judge ARCH KTAP: the results of a run
 judge()
 {

@@ -16,6 +16,7 @@
 #	qemu.sh short		a few rows on ON, for "make check", with the kernel that
 #				is under test as the guest's: it has the rows that it can
 #	qemu.sh get ARCH	fetch Debian's QEMU of that architecture, print where it is
+#	qemu.sh has ARCH	is it there?
 #	qemu.sh rows ARCH	the rows
 #	qemu.sh guest-kernel ARCH	build the guest's kernel, print where it is
 #
@@ -276,11 +277,16 @@ get)
 	known_arches "${2:-none}"
 	get "$2"
 	;;
+has)
+	known_arches "${2:-none}"
+	facts "$2"
+	[ -n "$VMM_QEMU_DIR" ] || cached "qemu-$DEBIAN" >/dev/null
+	;;
 rows)
 	known_arches "${2:-none}"
 	rows_of "$2" "${3:-full}"
 	;;
 *)
-	die "qemu.sh knows rerun, compare, short, get, rows, guest-kernel, not \"$1\"" "make check-qemu"
+	die "qemu.sh knows rerun, compare, short, get, has, rows, guest-kernel, not \"$1\"" "make check-qemu"
 	;;
 esac

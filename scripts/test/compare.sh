@@ -121,7 +121,7 @@ test_qemu_rows()
 	has "$OUT" "boot_2 row=boot cpus=2 count=3"
 	[[ $OUT != *aia* && $OUT != *_1\ * ]] || bad "x86 has rows of riscv: $OUT"
 	ok scripts/lanes/qemu.sh rows riscv short
-	[[ $OUT != *"row=save-load cpus=2"* ]] || bad "$OUT"
+	[[ $OUT != *save* ]] || bad "$OUT"
 }
 
 # The rows are tests to the runner, their arguments are in its environment.

@@ -74,6 +74,35 @@ test_verdicts()
 	no 5 "arm64 (status 139)" env ARCH=arm64 scripts/check.sh run
 }
 
+# "make check" has the short rows of check-qemu after the tests, if nothing is chosen.
+test_guests_of_qemu_are_counted()
+{
+	fresh
+	ok scripts/series.py tree
+	fake_runner 'ok 1 kvm:alpha\nok 2 kvm:beta\n' 0
+	guests()
+	{
+		printf '%s\n' '#!/bin/sh' '[ "$1" = short ] || exit 9' "dir=$BUILD/check-qemu/\$ARCH-series/results" \
+			'mkdir -p $dir' "printf '$1' >\$dir/vhe.ktap" "exit $2" >scripts/lanes/qemu.sh
+	}
+	guests 'ok 1 kvm:qemu_reboot_2\nok 2 kvm:qemu_reset_2\n' 0
+	ok env ARCH=arm64 WITH_QEMU=y scripts/check.sh run
+	is "$(tail -n 1 <<<"$OUT")" "4 passed, 0 failed, 0 skipped"
+	grep -q '^ok 4 arm64\.[a-z]*\.qemu_reset_2' "$BUILD/results/verdict.ktap" || bad "$(<"$BUILD/results/verdict.ktap")"
+	ok env ARCH=arm64 WITH_QEMU= scripts/check.sh run
+	is "$(tail -n 1 <<<"$OUT")" "2 passed, 0 failed, 0 skipped"
+	guests 'ok 1 kvm:qemu_reboot_2\nnot ok 2 kvm:qemu_reset_2 # exit=1\n' 1
+	no 1 "3 passed, 1 failed, 0 skipped" env ARCH=arm64 WITH_QEMU=y scripts/check.sh run
+	has "$OUT" "wrong: arm64 qemu_reset_2"
+	has "$OUT" "make check-qemu SHORT=1"
+	guests '' 3
+	no 3 "2 passed, 1 failed, 0 skipped" env ARCH=arm64 WITH_QEMU=y scripts/check.sh run
+	has "$OUT" "wrong: arm64 (status 3)"
+	with_qemu() { make -pq help "$@" 2>/dev/null | sed -n 's/^with_qemu := //p'; }
+	is "$(with_qemu)" y
+	is "$(with_qemu CHECK_QEMU=n)$(with_qemu ON=base)$(with_qemu TESTS=alpha)$(with_qemu PROFILE=debug)$(with_qemu LLVM=-19)" ""
+}
+
 # Words of TESTS and SKIP are patterns of tests, not of files here.
 test_patterns()
 {
