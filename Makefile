@@ -132,7 +132,7 @@ guest_goals := $(if $(with_qemu),$(addprefix _guest-,$(ARCH)))
 ## Main job
 all: ## install the tools, get the base, apply the series, build kernels and tests
 	$(locked) $(MAKE) _all
-check: ## all of that, then boot each architecture and pass its tests (ON=base: on the base)
+check: ## all of that, then boot each architecture and run its tests (ON=base: on the base)
 	$(locked) $(MAKE) _check
 
 check-full: ## every lane: profiles, variants, clang, VMX, base against series, each commit, checkers
@@ -165,7 +165,7 @@ _lane: _tree
 	@scripts/check.sh run
 
 ## One step
-setup: ## see that every tool is there, as root install what is missing (FULL=1: for check-full too)
+setup: ## check that every tool is there; as root, install what is missing (FULL=1: for check-full too)
 	@scripts/setup.sh $(ARCH)
 base: ## get Linux and check it
 	@$(no_spaces)scripts/locked.sh scripts/base.sh >/dev/null
@@ -189,19 +189,19 @@ _qemu:
 	+@for arch in $(ARCH); do scripts/step.sh "$$arch: QEMU" "make qemu ARCH=$$arch V=1" scripts/qemu.sh build $$arch || exit; done
 rerun: ## boot and test what was built last
 	@$(no_spaces)scripts/locked.sh scripts/check.sh run
-test-scripts: ## test the scripts here: seconds, no kernel
+test-scripts: ## test the scripts of this repository, without a kernel
 	@scripts/test/run
 	@scripts/test/mutants
 shell: ## a shell in the virtual machine of one ARCH; leave it with "exit" or Ctrl-A X
 	@scripts/check.sh shell
-debug: ## the same with a stub for gdb, and debug info; prints the line for gdb (WAIT=1: before all)
+debug: ## the same with debug info and a stub for gdb; prints the line for gdb (WAIT=1: waits for it)
 	@GDB=1 scripts/setup.sh $(ARCH)
 	@scripts/check.sh debug
 lanes: ## print the lanes of check-full as jobs for more than one machine, in JSON
 	@scripts/lanes/full.sh list
-merge-results: ## one verdict of what these machines have run, in KTAP, JUnit XML and KCIDB JSON (DIRS=)
+merge-results: ## join the results of several machines (DIRS=) in KTAP, JUnit XML and KCIDB JSON
 	@scripts/lanes/results.py merge $(DIRS)
-report: ## one page of what the last runs have found: build/report.html
+report: ## one page with the results of the last runs: build/report.html
 	@scripts/report/report.py
 
 ## One lane of check-full
@@ -209,27 +209,28 @@ checkers: ## sparse, checkpatch, coccicheck, kernel-doc, W=1, htmldocs: what is 
 	@$(no_spaces)scripts/locked.sh scripts/lanes/checkers.sh $(CHECKERS)
 others: ## compile KVM of loongarch, mips, powerpc and s390
 	@$(no_spaces)scripts/locked.sh scripts/lanes/others.sh
-topics: ## each topic on what it needs: applies, every commit builds and passes, reproducers fail without it
+topics: ## each topic on what it needs: it applies, its commits build and pass, its reproducers fail without it
 	@$(no_spaces)scripts/locked.sh scripts/lanes/topics.sh $(TOPIC)
-stable: ## what is marked for stable, onto the stable kernels that Debian has
+stable: ## put what is marked for stable on stable kernels, build and boot these
 	@$(no_spaces)scripts/locked.sh scripts/lanes/stable.sh $(VERSIONS)
 commits: ## build, boot and test every commit of the series by itself
 	@$(no_spaces)scripts/locked.sh scripts/lanes/commits.sh $(RANGE)
 table: ## every KVM selftest on the base and on the series, side by side
 	@$(no_spaces)scripts/locked.sh scripts/lanes/table.sh
-check-qemu: ## an unmodified QEMU with KVM and its guests, base against series (SHORT=1: a few rows, series)
+check-qemu: ## an unmodified QEMU with KVM and its guests, base against series (SHORT=1: a few rows, on ON)
 	@$(no_spaces)scripts/locked.sh scripts/lanes/qemu.sh $(if $(filter 1,$(SHORT)),short)
 mutants: ## break each statement, condition and lock of the reset path: a test has to fail (ONLY=regex)
 	@$(no_spaces)scripts/locked.sh scripts/lanes/mutants.sh
-coverage: ## which lines of the series no test reaches, and why (VARIANTS= names some hosts)
+coverage: ## which lines of the series no test reaches, and why (VARIANTS= picks hosts)
 	@$(no_spaces)scripts/locked.sh scripts/lanes/coverage.sh
-stress: ## a million resets of everything at the same time on each ARCH (N=, SEED=)
+stress: ## a million resets on each ARCH, with everything else at the same time (N=, SEED=)
 	@$(no_spaces)scripts/locked.sh scripts/lanes/stress.sh
 lanes-selftest: ## deliberate violations that the lanes must catch
 	@$(no_spaces)scripts/locked.sh scripts/lanes/selftest.sh
 fresh: ## make, make check and make check ON=base in a bare Debian 12, as root
 	@$(no_spaces)scripts/locked.sh scripts/fresh.sh
 
+## Benchmark
 bench: ## base against series in instructions: tables, CSV and plots in build/bench/
 	$(locked) $(MAKE) _bench
 _bench:
@@ -244,7 +245,7 @@ refresh: ## write the commits of the tree back to patches/ and the added files
 	@scripts/locked.sh scripts/series.py refresh
 apply: ## put the series on a new BRANCH of your own git tree KERNEL
 	@KERNEL= scripts/locked.sh scripts/series.py apply '$(KERNEL)'
-mbox: ## mail form, one directory a topic, with cover letter, To and Cc (VERSION=2 adds a range-diff)
+mbox: ## write the mails, one directory per topic, with cover letter, To and Cc (VERSION=2 adds a range-diff)
 	@scripts/locked.sh scripts/series.py mbox
 
 ## Configuration (.config; none is needed)
@@ -294,7 +295,7 @@ help_vars := ARCH PROFILE LLVM CCACHE JOBS TESTS SKIP SIDES LANES CHECKERS AFTER
 	EXPLAINED ON VARIANT QEMU NR_CPUS MEMORY TIMEOUT_SCALE BOOT_TIMEOUT KERNEL BUILD CACHE BRANCH TOPIC TRAILERS \
 	VERSION SINCE FORCE BUSYBOX SETUP DIRS MATRIX ORIGIN VARIANTS KINDS N SEED CHECK_QEMU SHORT ROWS COUNT VMM_QEMU_DIR \
 	GUEST_KERNEL WAIT V
-help_ARCH          := 'of riscv arm64 x86'
+help_ARCH          := 'one or more of riscv arm64 x86'
 help_PROFILE       := 'debug, rt, vmx (x86 on kvm_intel in Bochs) or empty'
 help_LLVM          := 'suffix of clang, such as -19; empty: gcc'
 help_CCACHE        := 'y or n'
@@ -302,46 +303,46 @@ help_JOBS          := 'parallel compile jobs'
 help_TESTS         := 'names or patterns; empty: patches/v7.3/tests; all: every KVM selftest'
 help_SKIP          := 'tests to leave out'
 help_LANES         := 'lanes of check-full to run, such as "debug clang-x86 table"; empty: all'
-help_CHECKERS      := 'of: checkpatch maintainers kerneldoc w1 sparse coccicheck docs; empty: all'
-help_AFTER         := 'commit of the tree: make checkers looks at what later ones touch; empty: all'
+help_CHECKERS      := 'some of: checkpatch maintainers kerneldoc w1 sparse coccicheck docs; empty: all'
+help_AFTER         := 'make checkers: look only at what commits after this one touch; empty: all'
 help_RANGE         := 'commits for make commits; empty: all'
-help_OTHERS        := 'where make commits compiles KVM, in addition to ARCH; empty: nowhere'
-help_SIDES         := 'of base series, for make table and check-qemu: series keeps the results of the base; empty: both'
+help_OTHERS        := 'for which make commits compiles KVM in addition to ARCH; empty: none'
+help_SIDES         := 'base or series, for make table and check-qemu: series keeps the results of the base; empty: both'
 help_ONLY          := 'regex on ARCH FILE:FUNCTION: STATEMENT for make mutants; empty: all'
 help_QUICK         := '1: make mutants leaves out what takes long, make topics all but the last commit of each topic'
 help_EXPLAINED     := '1: make mutants also tries what has an explanation'
-help_SHORT         := '1: make check-qemu does a few rows on ON, with the kernel under test as the guest too'
 help_CHECK_QEMU    := 'n: make check without the guests of QEMU'
+help_SHORT         := '1: make check-qemu does only a few rows, on ON, and boots the kernel under test as the guest too'
 help_ROWS          := 'patterns of rows of make check-qemu, such as "reset_* boot_2"; empty: all'
-help_COUNT         := 'how often a row of make check-qemu does what it does, at most'
-help_VMM_QEMU_DIR  := 'unpacked root with usr/bin/qemu-system-* to run there; empty: Debian'"'"'s QEMU'
-help_GUEST_KERNEL  := 'image of its guest; empty: the base with scripts/lanes/qemu/guest.config'
+help_COUNT         := 'make check-qemu: most repetitions that one row does'
+help_VMM_QEMU_DIR  := 'make check-qemu: root directory with another usr/bin/qemu-system-*; empty: Debian'"'"'s QEMU'
+help_GUEST_KERNEL  := 'make check-qemu: image of the guest; empty: the base with scripts/lanes/qemu/guest.config'
 help_ON            := 'series, or base: the same tests on the unmodified kernel'
 help_VARIANT       := 'arm64: vhe nvhe nofwb nested; riscv: aia emulated noaia; x86: default shadow; empty: the first'
-help_QEMU          := 'its binary; empty: qemu-system-* of that ARCH'
-help_NR_CPUS       := 'of the virtual machine'
+help_QEMU          := 'QEMU binary; empty: qemu-system-* of that ARCH'
+help_NR_CPUS       := 'CPUs of the virtual machine'
 help_MEMORY        := 'MiB of the virtual machine'
-help_TIMEOUT_SCALE := 'factor on the timeouts of the tests'
-help_BOOT_TIMEOUT  := 'seconds'
-help_KERNEL        := 'base: a git tree, an unpacked tree or a tarball'
+help_TIMEOUT_SCALE := 'factor for the timeouts of the tests'
+help_BOOT_TIMEOUT  := 'seconds that a boot may take'
+help_KERNEL        := 'where the base is: a git tree, an unpacked tree or a tarball; make apply: your git tree'
 help_BUILD         := 'build directory'
-help_CACHE         := 'downloads; shared by all checkouts'
-help_BRANCH        := 'what make apply creates'
-help_TOPIC         := 'of the series: make tree, check, apply and mbox take what it needs and itself'
-help_TRAILERS      := 'of the sender, a line each, for each mailed patch'
-help_VERSION       := 'of the mailed series'
-help_SINCE         := 'commit here that the last version was sent from (default: the tag sent/TOPIC/vN)'
-help_FORCE         := '1: prefer this side when tree and files both changed'
-help_BUSYBOX       := 'static, for that ARCH; empty: Debian'"'"'s is fetched for make shell'
-help_SETUP         := 'check: install nothing'
+help_CACHE         := 'downloads and ccache; shared by all checkouts'
+help_BRANCH        := 'branch that make apply creates'
+help_TOPIC         := 'one topic: make tree, check and apply take it and what it needs; make mbox: its mails'
+help_TRAILERS      := 'trailers that the sender adds to each mailed patch, one a line'
+help_VERSION       := 'version of the mailed series'
+help_SINCE         := 'commit of this repository that the last version was sent from (default: the tag sent/TOPIC/vN)'
+help_FORCE         := '1: overwrite the other side when tree and files both changed'
+help_BUSYBOX       := 'static busybox of that ARCH, for make shell; empty: Debian'"'"'s is fetched'
+help_SETUP         := 'install, or check: install nothing'
 help_DIRS          := 'for make merge-results: copies of build/lanes; empty: build/lanes'
 help_MATRIX        := 'for make merge-results: what make lanes has printed; empty: all lanes of ARCH'
-help_ORIGIN        := 'of results in KCIDB: the name of the submitter'
+help_ORIGIN        := 'name of the submitter in KCIDB'
 help_VARIANTS      := 'for make coverage, such as "aia vmx"; empty: all of ARCH'
-help_KINDS         := 'of mutants: statements conditions locks; empty: all'
-help_N             := 'resets of make stress; empty: 1000000'
-help_SEED          := 'of make stress (empty: the time) and make check-qemu (empty: 1)'
-help_WAIT          := '1: make debug has the machine wait for gdb before its first instruction'
+help_KINDS         := 'kinds of mutants: statements conditions locks; empty: all'
+help_N             := 'resets in make stress; empty: 1000000'
+help_SEED          := 'seed of make stress (empty: the time) and make check-qemu (empty: 1)'
+help_WAIT          := '1: make debug holds the machine at its first instruction until gdb continues it'
 help_V             := '1: show commands and their output'
 
 .PHONY: lanes merge-results report coverage checkers others topics stable commits table mutants stress lanes-selftest fresh check-qemu
