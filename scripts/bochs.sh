@@ -118,7 +118,7 @@ make_cd()	# make_cd KERNEL INITRD: $TMP/boot.iso
 	(in_bochs xorriso -as mkisofs -quiet -o "$TMP/boot.iso" -b isolinux.bin -c boot.cat \
 		-no-emul-boot -boot-load-size 4 -boot-info-table "$cd") >"$TMP/log" 2>&1 || {
 		tail -n 5 "$TMP/log" >&2
-		DIE_STATUS=4 die "xorriso could not write the boot CD"
+		DIE_STATUS=4 die "xorriso could not write the boot CD" "see the lines above"
 	}
 	rm -rf -- "$cd"
 }
@@ -206,7 +206,7 @@ run()
 
 	[ $# = 3 ] || die "bochs.sh run needs a kernel, an initrd and a directory" "bochs.sh run bzImage initrd results"
 	for line in "$1" "$2"; do
-		[ -r "$line" ] || die "$line can not be read" "make build ARCH=x86"
+		[ -r "$line" ] || die "$line cannot be read" "make build ARCH=x86"
 	done
 	mkdir -p -- "$3"
 	DIR=$(cd -- "$3" && pwd -P)

@@ -244,7 +244,7 @@ summary)
 		say "$arch selftests: $BUILD/$arch$SUFFIX/kselftest_install/"
 	done
 	say ""
-	say "next: make check (boots them and tests), make shell ARCH=${ARCH%% *}, make help"
+	say "next: make check (boots and tests them), make shell ARCH=${ARCH%% *}, make help"
 	echo 0 >"$BUILD/status"
 	;;
 shell|debug)

@@ -84,7 +84,7 @@ check_out()
 	local head
 
 	head=$(git -C "$TOP" rev-parse --verify -q HEAD) || die "$TOP is no git checkout" "git clone it"
-	[ -z "$(git -C "$TOP" status --porcelain)" ] || say "not in it: what is not committed here"
+	[ -z "$(git -C "$TOP" status --porcelain)" ] || say "what is not committed here is not in it"
 	git clone -q --no-hardlinks --no-checkout "$TOP" "$ROOT$CHECKOUT"
 	git -C "$ROOT$CHECKOUT" remote remove origin
 	git -C "$ROOT$CHECKOUT" checkout -q --detach "$head"

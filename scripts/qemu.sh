@@ -225,7 +225,7 @@ build()
 			"$src/configure" "--cross-prefix=$cross" "--cc=$cc" "${options[@]}" \
 			--extra-cflags="${flags[*]} -isystem $sys/usr/include/$triplet -isystem $sys/usr/include" \
 			--extra-ldflags="${flags[*]} -L$sys/usr/lib/$triplet"
-	) || DIE_STATUS=3 die "QEMU can not be configured for $arch" "see $obj/meson-logs"
+	) || DIE_STATUS=3 die "QEMU cannot be configured for $arch" "see $obj/meson-logs"
 	ninja -C "$obj" -j "$JOBS" "qemu-system-$target" || DIE_STATUS=3 die "QEMU does not build for $arch" "make qemu ARCH=$arch V=1"
 
 	rm -rf -- "$root.new"

@@ -76,7 +76,7 @@ by_function()
 		END { for (f in count) print count[f], f }' | LC_ALL=C sort -k1,1nr -k2
 }
 
-[ $# -ge 1 ] || die "which architecture?" "scripts/bench/profile.sh riscv"
+[ $# -ge 1 ] || die "no architecture is given" "scripts/bench/profile.sh riscv"
 arch=$1
 function=${2:-kvm_vcpu_request_reset}
 known_arches "$arch"

@@ -118,7 +118,7 @@ guest_kernel()
 	local tree dir
 
 	if [ -n "${GUEST_KERNEL:-}" ]; then
-		[ -r "$GUEST_KERNEL" ] || die "GUEST_KERNEL=$GUEST_KERNEL can not be read"
+		[ -r "$GUEST_KERNEL" ] || die "GUEST_KERNEL=$GUEST_KERNEL cannot be read" "leave it empty, or name an image"
 		printf '%s\n' "$GUEST_KERNEL"
 		return
 	fi

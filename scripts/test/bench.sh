@@ -104,5 +104,5 @@ test_profile()
 	no 2 "has no function nobody" scripts/bench/profile.sh x86 nobody
 	stub gdb-multiarch 'true'
 	no 1 "ask was not called 20 times on x86" scripts/bench/profile.sh x86 ask
-	no 2 "which architecture?" scripts/bench/profile.sh
+	no 2 "no architecture is given" scripts/bench/profile.sh
 }

@@ -84,7 +84,7 @@ make check ON=base: three patches,
 	# What debootstrap made is taken again, for a week. Edits are not in it.
 	echo edited >edited
 	ok env ARCH=x86 scripts/fresh.sh
-	has "$OUT" "not in it: what is not committed here"
+	has "$OUT" "what is not committed here is not in it"
 	has "$OUT" "make ARCH=x86: three patches, "
 	is "$(grep -c debootstrap "$WORK/s/log")" 1
 	touch -d '8 days ago' "$CACHE"/bare-bookworm-*.tar.gz
