@@ -381,11 +381,12 @@ static void guest_user_call(u64 *state, u64 gpa, bool privileged)
 	hypercall = slot == USER_VMCALL || slot == USER_VMMCALL;
 
 	for (i = 0; i < 5; i++)
-		want[i] = got[i] = guest_arg(state, gpa);
+		want[i] = guest_arg(state, gpa);
 	if (hypercall)
-		want[0] = got[0] = guest_random(state) % 16;
+		want[0] = guest_random(state) % 16;
 	else if (guest_random(state) % 2)
-		want[2] = got[2] = APIC_BASE_MSR + guest_random(state) % 0x40;
+		want[2] = APIC_BASE_MSR + guest_random(state) % 0x40;
+	memcpy(got, want, sizeof(got));
 
 	pc = user_page + slot * USER_SLOT;
 	asm volatile("sub	$128, %%rsp\n"
@@ -921,8 +922,8 @@ static void test_half_created(void)
 	vcpu = __vm_vcpu_add(vm, 1);
 	ret = set_mp_state(vcpu, KVM_MP_STATE_RESET);
 #ifdef __aarch64__
-	TEST_ASSERT(ret == -1 && errno == ENOEXEC, "Without KVM_ARM_VCPU_INIT: returned %d, errno %d",
-		    ret, errno);
+	TEST_ASSERT(ret == -1 && errno == ENOEXEC,
+		    "Without KVM_ARM_VCPU_INIT: returned %d, errno %d", ret, errno);
 #else
 	TEST_ASSERT(!ret, "Without a configuration: errno %d", errno);
 #endif
@@ -1288,7 +1289,7 @@ int main(int argc, char *argv[])
 			break;
 		default:
 			printf("usage: %s [-n tries] [-s seed] [-o test] [-b]\n", argv[0]);
-			puts(" -b: what user mode is to call is called in the kernel, the test has to fail");
+			puts(" -b: make the calls of user mode in the kernel: the test has to fail");
 			return KSFT_FAIL;
 		}
 	}

@@ -425,7 +425,7 @@ static void set_slot(int slot, const char *what)
 	WRITE_ONCE(shared->slot[slot].what, what);
 }
 
-static void sysrq(char c)
+static void press_sysrq(char c)
 {
 	int fd = open("/proc/sysrq-trigger", O_WRONLY);
 
@@ -472,9 +472,9 @@ static void report_hang(const char *what)
 			    i, shared->slot[i].what,
 			    now - shared->slot[i].since);
 	}
-	sysrq('l');
-	sysrq('w');
-	sysrq('t');
+	press_sysrq('l');
+	press_sysrq('w');
+	press_sysrq('t');
 	fflush(stdout);
 }
 
@@ -1356,7 +1356,8 @@ static void be_calm(bool migrates)
 					kick_late(k, cpu);
 				}
 				if (storm_now_ms() - start > hang_ms)
-					storm_fail("vCPU %d doesn't get interrupt %d of userspace", i, k);
+					storm_fail("vCPU %d doesn't get interrupt %d of userspace",
+						   i, k);
 			}
 		}
 		while (cpu->start && load(&m->epoch) == cpu->start_epoch &&
@@ -1517,8 +1518,8 @@ static void help(const char *name)
 	int i;
 
 	puts("");
-	printf("usage: %s [-h] [-n resets] [-t seconds] [-s seed] [-r rounds] [-m mode] [-w seconds] [-H]\n"
-	       "       [-b invariant] [-v]\n", name);
+	printf("usage: %s [-h] [-n resets] [-t seconds] [-s seed] [-r rounds] [-m mode]\n"
+	       "       [-w seconds] [-H] [-b invariant] [-v]\n", name);
 	puts("");
 	printf(" -n: this many resets, starts by the guest included (default: %lu)\n", nr_wanted);
 	puts(" -t: but no longer than this");
@@ -1607,7 +1608,8 @@ int main(int argc, char *argv[])
 
 		TEST_ASSERT(waitpid(pid, &status, 0) == pid, "waitpid() failed");
 		set_online(true);
-		if (!shared->done || (status && (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL))) {
+		if (!shared->done ||
+		    (status && (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL))) {
 			pr_info("# seed %u: status 0x%x\n", seed, status);
 			TEST_FAIL("Replay: %s", replay);
 		}

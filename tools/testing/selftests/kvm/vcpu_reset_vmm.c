@@ -844,7 +844,8 @@ static size_t make_fdt(struct vm *vm, void *to)
 	int i;
 
 	memset(fdt_struct, 0, sizeof(fdt_struct));
-	fdt_struct_len = fdt_strings_len = 0;
+	fdt_struct_len = 0;
+	fdt_strings_len = 0;
 
 	fdt_begin("");
 	fdt_string("compatible", "linux,dummy-virt");

@@ -394,7 +394,8 @@ void arch_storm_create(u32 *rng)
 	struct ucall uc;
 	int i, r;
 
-	storm.vm = vm = vm_create(STORM_CPUS);
+	vm = vm_create(STORM_CPUS);
+	storm.vm = vm;
 	storm_add_memory(vm, storm_boot, storm_boot_end - storm_boot);
 	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, TABLES_GPA, TABLES_SLOT,
 				    TABLES_SIZE / vm->page_size, 0);
@@ -442,7 +443,8 @@ void arch_storm_create(u32 *rng)
 		vcpu_set_mp_state(vcpu, KVM_MP_STATE_RESET);
 		for (r = 0; r < NR_SYSREGS; r++) {
 			if (expected[r])
-				data->expect[r] = vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(expected[r]));
+				data->expect[r] = vcpu_get_reg(vcpu,
+							       KVM_ARM64_SYS_REG(expected[r]));
 		}
 	}
 

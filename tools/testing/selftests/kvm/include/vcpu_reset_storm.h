@@ -56,7 +56,7 @@ enum storm_how {
 #define STORM_AGES		64
 
 #define STORM_FRAMES		1024
-#define STORM_MAX_STARTS	(1 << 17)
+#define STORM_MAX_STARTS	0x20000
 
 /* What became of a start. */
 enum {

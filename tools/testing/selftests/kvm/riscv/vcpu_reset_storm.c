@@ -342,7 +342,8 @@ void guest_arch_dirty(u64 id, u64 random)
 		break;
 	case 10:
 		ret = sbi_ecall(SBI_EXT_HSM, SBI_EXT_HSM_HART_STATUS, target, 0, 0, 0, 0, 0);
-		GUEST_STORM_ASSERT(!ret.error && (target != id || !ret.value), id, target, ret.value);
+		GUEST_STORM_ASSERT(!ret.error && (target != id || !ret.value), id, target,
+				   ret.value);
 		break;
 	case 11:
 		/* WFI, with an interrupt for sure */
@@ -437,7 +438,8 @@ void arch_storm_create(u32 *rng)
 	struct kvm_vm *vm;
 	int i;
 
-	storm.vm = vm = __vm_create(VM_SHAPE_DEFAULT, STORM_CPUS, 512);
+	vm = __vm_create(VM_SHAPE_DEFAULT, STORM_CPUS, 512);
+	storm.vm = vm;
 	storm_add_memory(vm, storm_boot, storm_boot_end - storm_boot);
 	virt_map(vm, IMSIC_GPA, IMSIC_GPA, STORM_CPUS);
 

@@ -104,7 +104,6 @@ void arch_init_vm(struct vm *vm)
 	if (vm->use.exits)
 		TEST_ASSERT(!vmm_enable_cap(vm, KVM_CAP_EXIT_ON_VCPU_RESET, EXITS),
 			    "KVM_CAP_EXIT_ON_VCPU_RESET");
-
 }
 
 /*

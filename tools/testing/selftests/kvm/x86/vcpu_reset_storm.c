@@ -679,7 +679,8 @@ void arch_storm_create(u32 *rng)
 
 	_Static_assert(offsetof(struct sipi_data, entry) == 0x168, "The code has offsets");
 
-	storm.vm = vm = vm_create(STORM_CPUS);
+	vm = vm_create(STORM_CPUS);
+	storm.vm = vm;
 	storm_add_memory(vm, storm_long, storm_long_end - storm_long);
 	virt_map(vm, SIPI_GPA(0), SIPI_GPA(0), STORM_CPUS);
 	create_irqchip();
