@@ -163,7 +163,7 @@ touches() { tree_git diff-tree -r --no-commit-id --name-only "$1" | grep -qE "$2
 # verdict COMMIT ARCH: what one() would find out, remembered by its key
 verdict()
 {
-	if [ "$BOOTS" = all ] || [ "${LAST[$2]}" = "$1" ] || is_other "$2"; then
+	if [ "$BOOTS" = all ] || is_other "$2" || [ "${LAST[$2]}" = "$1" ]; then
 		echo boots
 	else
 		echo builds
