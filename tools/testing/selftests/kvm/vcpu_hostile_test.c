@@ -1289,7 +1289,7 @@ int main(int argc, char *argv[])
 			break;
 		default:
 			printf("usage: %s [-n tries] [-s seed] [-o test] [-b]\n", argv[0]);
-			puts(" -b: make the calls of user mode in the kernel: the test has to fail");
+			puts(" -b: make calls of user mode in the kernel: the test has to fail");
 			return KSFT_FAIL;
 		}
 	}
