@@ -74,13 +74,14 @@ reproducers()
 }
 
 # of_topic ARCH: the tests that reproduce a bug and that the topic adds or changes,
-# and the variant of the host where they do; none if it changes nothing else
+# and the variant of the host where they do; none if it fixes nothing: what a topic adds
+# to a test of an earlier one passes, or is skipped, without it
 of_topic()
 {
 	local test variant
 
-	git -C "$TREE" diff --name-only "refs/series/needs/$topic" "refs/series/topic/$topic" |
-		grep -qvE '^(tools/testing/selftests|Documentation)/' || return 0
+	git -C "$TREE" log --format=%B "refs/series/needs/$topic..refs/series/topic/$topic" |
+		grep '^Fixes: ' >/dev/null || return 0
 	while read -r test variant; do
 		git -C "$TREE" diff --name-only "refs/series/needs/$topic" "refs/series/topic/$topic" |
 			grep -qE "^tools/testing/selftests/kvm/($1/)?$test\.c$" && printf '%s %s\n' "$test" "$variant"
