@@ -97,6 +97,9 @@ endif
 ifneq ($(filter-out y n,$(CCACHE)),)
 $(call fail,CCACHE=$(CCACHE) is neither y nor n,make CCACHE=n)
 endif
+ifneq ($(filter-out y n,$(CHECK_QEMU)),)
+$(call fail,CHECK_QEMU=$(CHECK_QEMU) is neither y nor n,make check CHECK_QEMU=n)
+endif
 define positive
 ifneq ($$(shell [ "$$($(1))" -ge $(2) ] 2>/dev/null && echo ok),ok)
 $$(call fail,$(1)=$$($(1)) is not a number of $(2) or more,make help)

@@ -203,7 +203,7 @@ run()
 		say "logs:  $results/"
 		say "next:  make rerun ARCH=... TESTS=... to run one again; make shell, make debug"
 		[[ "${wrong[*]}" != *" qemu_"* ]] ||
-			say "       make check-qemu SHORT=1 ARCH=... ROWS=... for qemu_*, less that"
+			say "       make check-qemu SHORT=1 ARCH=... ROWS=reset_2 for qemu_reset_2"
 	fi
 	left_out
 	say "${count[pass]} passed, ${count[fail]} failed, ${count[skip]} skipped"

@@ -124,7 +124,8 @@ guest_kernel()
 	fi
 	tree=$(tree_of base)
 	dir=$tree/out-$1$SUFFIX-guest
-	cat "$HERE/guest.config" "$HERE/guest-$1.config" >"$OUT/$1-guest.config" 2>/dev/null || :
+	cat -- "$HERE/guest.config" >"$OUT/$1-guest.config"
+	[ ! -e "$HERE/guest-$1.config" ] || cat -- "$HERE/guest-$1.config" >>"$OUT/$1-guest.config"
 	runner "$1" base kernel "KERNEL_BUILD_PATH=$dir" "BUILD_PATH=$OUT/$1-guest" \
 		"KCONFIG_FRAGMENT=$OUT/$1-guest.config" >&2 || DIE_STATUS=3 \
 		die "the guest's kernel does not build for $1" "see $OUT/$1-guest/logs"

@@ -9,6 +9,7 @@ test_make_bad_values()
 	no 2 "ARCH=mips is not one of: riscv arm64 x86" make ARCH=mips
 	no 2 "PROFILE=fast is not one of: debug rt" make check PROFILE=fast
 	no 2 "ON=other is neither series nor base" make check ON=other
+	no 2 "CHECK_QEMU=no is neither y nor n" make check CHECK_QEMU=no
 	no 2 "JOBS=many is not a number" make JOBS=many
 	no 2 "MEMORY=-1 is not a number of 1 or more" make MEMORY=-1
 	no 2 "no architecture is chosen" make ARCH_RISCV=n ARCH_ARM64=n ARCH_X86=n

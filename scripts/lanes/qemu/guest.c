@@ -357,9 +357,13 @@ static int find_item(void)
 /* With INS by the kernel's driver, which selects it, and go on with IN. */
 static void read_item(int key, uint8_t *bytes)
 {
-	ssize_t i = pread(key, bytes, PATTERN_SIZE / 2, 0);
+	int i = PATTERN_SIZE / 2;
 
-	for (; i >= 0 && i < PATTERN_SIZE; i++)
+	/* What was read last must not pass for what is read now. */
+	memset(bytes, 0, PATTERN_SIZE);
+	if (pread(key, bytes, i, 0) != i)
+		bad("fw_cfg in sysfs: %s", strerror(errno));
+	for (; i < PATTERN_SIZE; i++)
 		if (pread(port, bytes + i, 1, 0x511) != 1)
 			bad("/dev/port: %s", strerror(errno));
 }
@@ -399,6 +403,7 @@ static void next_bytes(uint8_t *to, size_t len)
 	while (len--)
 		*to++ = next_byte();
 }
+
 static uint32_t next_be(int bytes)
 {
 	uint32_t value = 0;
