@@ -26,7 +26,8 @@
 #define IMSIC_EIP0		0x80
 #define IMSIC_EIE0		0xc0
 
-#define EIE			0xa5a5a5a4ul
+/* Before 7.3, KVM sign-extends bit 31 of what it keeps in memory. */
+#define EIE			0x25a5a5a4ul
 #define EIP			0x5a5a5a5aul
 
 #define NR_ROUNDS		40
