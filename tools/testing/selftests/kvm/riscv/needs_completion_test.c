@@ -161,7 +161,8 @@ static void init_vcpu(struct kvm_vcpu *vcpu)
 void nc_arch_create_vm(struct nc_test *t)
 {
 	t->vm = vm_create_with_one_vcpu(&t->vcpu, NULL);
-	vm_enable_cap(t->vm, KVM_CAP_RISCV_MP_STATE_RESET, 0);
+	/* KVM has it since 6.16: without, only the resets fail. */
+	__vm_enable_cap(t->vm, KVM_CAP_RISCV_MP_STATE_RESET, 0);
 	init_vcpu(t->vcpu);
 }
 
@@ -213,7 +214,7 @@ void nc_arch_migrate(struct nc_test *t)
 
 	kvm_vm_release(t->vm);
 	t->vcpu = vm_recreate_with_one_vcpu(t->vm);
-	vm_enable_cap(t->vm, KVM_CAP_RISCV_MP_STATE_RESET, 0);
+	__vm_enable_cap(t->vm, KVM_CAP_RISCV_MP_STATE_RESET, 0);
 	if (t->exit->setup_vm)
 		t->exit->setup_vm(t);
 
@@ -530,7 +531,7 @@ static void create_vm_dirty_ring(struct nc_test *t)
 {
 	t->vm = vm_create(1);
 	vm_enable_dirty_ring(t->vm, NC_DIRTY_RING_SIZE);
-	vm_enable_cap(t->vm, KVM_CAP_RISCV_MP_STATE_RESET, 0);
+	__vm_enable_cap(t->vm, KVM_CAP_RISCV_MP_STATE_RESET, 0);
 	t->vcpu = vm_vcpu_add(t->vm, 0, NULL);
 	init_vcpu(t->vcpu);
 }
