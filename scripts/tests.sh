@@ -15,7 +15,7 @@ tests_of()
 		if [ -n "${TOPIC:-}" ]; then
 			comm -12 <(listed_tests "$1" "${PROFILE:-}" | LC_ALL=C sort) <(tests_at HEAD "$1" | tr ' ' '\n' | LC_ALL=C sort)
 		else
-			listed_tests "$1" "${PROFILE:-}"
+			listed_tests "$1" "${PROFILE:-check}"
 		fi | awk 'NF { printf "%s%s", s, $1; s = " " }' ;;
 	all) ;;
 	*) chosen "$1" "$TESTS" ;;

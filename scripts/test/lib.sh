@@ -105,6 +105,7 @@ bad() { printf '%s\n' "$*" | sed 's/^/#   /'; FAILED=1; }
 skip() { SKIPPED=" # SKIP $*"; }
 is() { [ "$1" = "$2" ] || bad "got \"$1\", wanted \"$2\" ${3:-}"; }
 has() { [[ $1 == *"$2"* ]] || bad "\"$2\" is missing in: $1"; }
+hasnt() { [[ $1 != *"$2"* ]] || bad "\"$2\" should not be in: $1"; }
 clean() { is "$(git status --porcelain)" "" "(git status)"; }
 # stub NAME BODY: a command found before the real one
 stub()

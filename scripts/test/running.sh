@@ -51,6 +51,12 @@ test_verdicts()
 	has "$OUT" "clang; all tests but those of patches/v7.3/tests"
 	ok env ARCH=riscv scripts/check.sh run
 	has "$OUT" "riscv: alpha beta gamma"
+	# Slow ones are left to other lanes.
+	printf '*\tdelta\tcheck=no rt=no\n' >>patches/v7.3/tests
+	ok env ARCH=riscv scripts/check.sh run
+	hasnt "$OUT" delta
+	ok env ARCH=riscv PROFILE=debug scripts/check.sh run
+	has "$OUT" "riscv: alpha beta gamma delta"
 	fake_runner 'ok 1 kvm:alpha\nnot ok 2 kvm:beta\n' 1
 	no 1 "1 passed, 1 failed, 0 skipped" env ARCH=arm64 scripts/check.sh run
 	has "$OUT" "wrong: arm64 beta"
