@@ -90,18 +90,25 @@ checkout()
 	git -C "$TREE" archive "$RUNNER_REV" | tar -C "$WORK/$RUNNER" -xf -
 }
 
-# key COMMIT ARCH builds|boots: all that this verdict depends on, i.e. neither the
-# documentation nor what other architectures have to themselves
-key()
+# content COMMIT ARCH: all of it but the documentation, the runner, and what other
+# architectures have to themselves
+content()
 {
 	local foreign
 
 	foreign=$(tr ' ' '\n' <<<"riscv arm64 x86 $COMPILED" | grep -vx "$2" | paste -sd'|')
+	tree_git ls-tree -r "$1" |
+		grep -vE "	(Documentation|arch/($foreign)|tools/testing/selftests/kvm/((lib|include)/)?($foreign))/" |
+		grep -v "	$RUNNER/"
+}
+
+# key COMMIT ARCH builds|boots: all that this verdict depends on, with what it is
+# compared with
+key()
+{
 	{
-		tree_git ls-tree -r "$1" |
-			grep -vE "	(Documentation|arch/($foreign)|tools/testing/selftests/kvm/((lib|include)/)?($foreign))/" |
-			grep -v "	$RUNNER/"
-		tree_git rev-parse "$base"
+		content "$1" "$2"
+		content "$base" "$2"
 		if is_other "$2"; then
 			echo "$2"
 			config "$2"
