@@ -5,6 +5,7 @@
     series.py check           the files agree with each other
     series.py topics          the names of the topics, in order
     series.py needs TOPIC     what it needs, directly and indirectly, in order
+    series.py apart           each topic applies to what it needs alone
     series.py tree            files -> commits in $TREE; TOPIC=: of what it needs and itself
     series.py refresh         commits in $TREE -> files
     series.py apply KERNEL    commits on a new branch of another tree; TOPIC=
@@ -1122,7 +1123,25 @@ def cmd_needs(name=""):
     say(" ".join(Series().needs(name)))
 
 
-COMMANDS = {"check": cmd_check, "topics": cmd_topics, "needs": cmd_needs, "tree": cmd_tree, "refresh": cmd_refresh,
+def cmd_apart():
+    series, failures = Series(), []
+    if not tree_exists():
+        raise Failure(f"there is no tree at {TREE}", "make tree")
+    with scratch_dir() as scratch:
+        composer = Composer(series, git_dir(), git("rev-parse", BASE_REF), scratch)
+        for topic in series.topics.values():
+            try:
+                composer.compose(topic.name)
+            except Failure as failure:
+                failures.append(failure)
+    for failure in failures[:-1]:
+        print(f"error: {failure}", file=sys.stderr)
+    if failures:
+        raise failures[-1]
+    say(f"{len(series.topics)} topics apply to what they need alone")
+
+
+COMMANDS = {"check": cmd_check, "topics": cmd_topics, "needs": cmd_needs, "apart": cmd_apart, "tree": cmd_tree, "refresh": cmd_refresh,
             "apply": cmd_apply, "mbox": cmd_mbox, "saved": cmd_saved}
 
 

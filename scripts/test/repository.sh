@@ -83,3 +83,11 @@ test_series_is_consistent()
 		! grep -qE '^(Signed-off|Reviewed|Tested|Acked)-by:' "$f" || bad "$f has a trailer that only a person gives"
 	done
 }
+
+# A topic that needs more than it says is found here, not by who is sent it.
+test_topics_apply_apart()
+{
+	cd "$HERE" || exit
+	[ -e "$BUILT/.git" ] || { skip "there is no tree at $BUILT: make tree"; return; }
+	ok env TREE="$BUILT" scripts/series.py apart
+}

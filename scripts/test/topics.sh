@@ -69,6 +69,7 @@ test_topics_that_insert_at_one_place()
 	sed -i 's/^numbers$/NUMBERS/' "$L/virt/kvm/kvm_main.c" && commit "$L" $'KVM: Shout\n\nTopic: growth'
 	ok scripts/series.py refresh
 	no 2 "growth/0003-KVM-Shout.patch does not apply without the topics that growth does not need" make tree TOPIC=growth
+	no 2 "growth/0003-KVM-Shout.patch does not apply without the topics that growth does not need" scripts/series.py apart
 	sed -i 's/^growth letters/growth letters,numbers/' patches/v7.3/series
 	ok make tree TOPIC=growth
 }
