@@ -230,7 +230,7 @@ stress: ## a million resets on each ARCH, with everything else at the same time 
 	@$(no_spaces)scripts/locked.sh scripts/lanes/stress.sh
 lanes-selftest: ## deliberate violations that the lanes must catch
 	@$(no_spaces)scripts/locked.sh scripts/lanes/selftest.sh
-fresh: ## make, make check and make check ON=base in a bare Debian 12, as root
+fresh: ## make, make check, the base and test-scripts in a bare Debian 12, as root
 	@$(no_spaces)scripts/locked.sh scripts/fresh.sh
 
 ## Benchmark

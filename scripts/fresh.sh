@@ -3,7 +3,8 @@
 #
 # fresh.sh: does a fresh machine get along with the two commands of README.md?
 # They run in a minimal Debian that has what README.md says to have, i.e. make,
-# and a clone of HEAD; then the reproducers on the base. The last line counts.
+# and a clone of HEAD; then the reproducers on the base, and the tests of the scripts,
+# which are not among what the last line counts unless they fail.
 #
 #	fresh.sh		in such a system, or say why there can't be one
 #	fresh.sh or-here	in such a system, or here where there can't be one (CI)
@@ -144,7 +145,7 @@ bare()
 
 here() { (cd -- "$TOP" && "$@" </dev/null); }
 
-# commands WHERE: the two commands, and the base; then the count of all
+# commands WHERE: the two commands, the base and the scripts; then the count of all
 commands()
 {
 	local where=$1 n=0 status start out tee failed=0 line
@@ -153,7 +154,7 @@ commands()
 	[ "$ARCH" = "$ALL_ARCHES" ] || args=("ARCH=$ARCH")
 	mkdir -p "$DIR"
 	rm -f -- "$DIR"/output-*
-	for line in make "make check" "make check ON=base"; do
+	for line in make "make check" "make check ON=base" "make test-scripts"; do
 		n=$((n + 1))
 		read -r -a words <<<"$line"
 		printf '\n== %s\n' "$line"

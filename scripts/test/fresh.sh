@@ -13,6 +13,7 @@ test_ci_counts()
 		"") exit "${MAKE_STATUS:-0}" ;;
 		check) printf "9 passed, 0 failed, 0 skipped\n31 passed, 0 failed, 0 skipped\n"; exit 0 ;;
 		"check ON=base") printf "$BASE_SAYS"; exit "$BASE_STATUS" ;;
+		test-scripts) exit "${SCRIPTS_STATUS:-0}" ;;
 		*) exit 99 ;;
 		esac'
 	ok env BASE_STATUS=0 BASE_SAYS='6 passed, 0 failed, 1 skipped\n25 passed, 0 failed, 6 skipped\n' .ci/run
@@ -21,6 +22,7 @@ test_ci_counts()
 	no 1 "55 passed, 1 failed, 6 skipped" env BASE_STATUS=2 BASE_SAYS='24 passed, 1 failed, 6 skipped\n' .ci/run
 	# Nothing was counted: a failure as well.
 	no 1 "31 passed, 1 failed, 0 skipped" env BASE_STATUS=2 BASE_SAYS='error: it does not build\n' .ci/run
+	no 1 "56 passed, 1 failed, 6 skipped" env SCRIPTS_STATUS=2 BASE_STATUS=0 BASE_SAYS='25 passed, 0 failed, 6 skipped\n' .ci/run
 	no 1 "0 passed, 1 failed, 0 skipped" env MAKE_STATUS=2 .ci/run
 	[[ $OUT != *"make check"* ]] || bad "it went on"
 	is "$(tail -n 1 <<<"$OUT")" "0 passed, 1 failed, 0 skipped"
@@ -73,7 +75,10 @@ make check: three patches,
 == make check: status 0
 == make check ON=base
 make check ON=base: three patches, 
-== make check ON=base: status 0"
+== make check ON=base: status 0
+== make test-scripts
+make test-scripts: three patches, 
+== make test-scripts: status 0"
 	is "$(tail -n 1 <<<"$OUT")" "6 passed, 0 failed, 2 skipped"
 	has "$(cat "$WORK/s/log")" "debootstrap --variant=minbase --include=make bookworm $BUILD/fresh/root http://archive.invalid/debian/"
 	has "$(cat "$WORK/s/log")" "mount --bind $CACHE $BUILD/fresh/root/root/.cache/kvm-vcpu-reset"
