@@ -60,7 +60,7 @@ put()
 		else
 			echo "applies as a variant"
 		fi
-	elif work_git cherry-pick -Xno-renames "$commit" >/dev/null 2>&1; then
+	elif work_git cherry-pick --strategy=recursive -Xno-renames "$commit" >/dev/null 2>&1; then
 		echo applies
 	elif work_git diff --quiet HEAD 2>/dev/null; then
 		work_git cherry-pick --skip

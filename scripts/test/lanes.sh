@@ -146,3 +146,58 @@ test_bad_words_come_first()
 	says "ARCH=mips is not one of" scripts/bench/guard.sh mips
 	[ ! -e "$BUILD" ] || bad "one has begun: $(ls -R "$BUILD")"
 }
+
+# A stable kernel that has one file by another name, with and without the fixes.
+test_stable_kernels()
+{
+	local old=$WORK/s/old dir here=$PWD
+	fresh
+	ok scripts/series.py tree
+	sed -i 's/^line 5$/line five/' "$L/virt/kvm/kvm_main.c"
+	commit "$L" $'KVM: Mend five\n\nCc: stable@vger.kernel.org\nTopic: growth'
+	sed -i 's/^vcpu 9$/vcpu nine/' "$L/arch/riscv/kvm/vcpu.c"
+	commit "$L" $'KVM: Mend nine\n\nCc: stable@vger.kernel.org\nTopic: growth'
+	sed -i 's/^line 12$/line twelve/' "$L/virt/kvm/kvm_main.c"
+	commit "$L" $'KVM: Mend twelve\n\nCc: stable@vger.kernel.org # 7.0+\nTopic: growth'
+	ok scripts/series.py refresh
+	make_kernel "$old"
+	mv "$old/arch/riscv/kvm/vcpu.c" "$old/arch/riscv/kvm/old.c"
+	printf 'config KVM\n' >"$old/Kconfig"
+	git -C "$old" init -q && commit "$old" "Linux 6.1.2"
+	printf '#!/bin/sh\necho %s %s\n' "$old/.git" "$(git -C "$old" rev-parse HEAD)" >scripts/base.sh
+	ok env BUILDS=0 scripts/lanes/stable.sh 6.1.2
+	has "$OUT" "applies                      KVM: Mend five"
+	# The bug may well be there, elsewhere.
+	has "$OUT" "conflicts: vcpu.c            KVM: Mend nine"
+	has "$OUT" "not there before 7.0         KVM: Mend twelve"
+
+	mkdir -p patches/stable/6.1.2
+	sed -i 's/^vcpu 9$/vcpu nine/' "$old/arch/riscv/kvm/old.c"
+	commit "$old" "KVM: Mend 9"
+	git -C "$old" format-patch -q -1 -o "$PWD/patches/stable/6.1.2"
+	no 1 "CONFLICT: of nothing marked  patches/stable/6.1.2/0001-KVM-Mend-9.patch" env BUILDS=0 scripts/lanes/stable.sh 6.1.2
+	sed -i 's/^Subject: .*/Subject: [PATCH] KVM: Mend nine/' patches/stable/6.1.2/*.patch
+	ok env BUILDS=0 scripts/lanes/stable.sh 6.1.2
+	has "$OUT" "applies as a variant         KVM: Mend nine"
+
+	# "beta" has 6 cases, and fails before. The first kernel does not boot the first time.
+	dir=$L/tools/testing/selftests/kvm/qemu
+	fake_runner '' 0
+	mkdir -p "$dir/arch"
+	printf 'CONFIG_KVM=y\nCONFIG_NEWER=y\n' >"$dir/kernel.config"
+	: >"$dir/arch/riscv.config"
+	cat >"$dir/run.sh" <<-'EOT'
+	#!/bin/bash
+	for word; do [[ $word != *=* ]] || declare "${word%%=*}=${word#*=}"; done
+	[ "$word" != run ] || [ -e "$BUILD_PATH/once" ] || { mkdir -p "$BUILD_PATH" && : >"$BUILD_PATH/once"; exit 4; }
+	mkdir -p "$BUILD_PATH/results"
+	grep -q "${FIXED_BY:-five}" "$KERNEL_PATH/virt/kvm/kvm_main.c" && not= || not="not "
+	echo "${not}ok 1 kvm:$TESTS" >"$BUILD_PATH/results/aia.ktap"
+	[ -z "$not" ] || echo "   kvm:$TESTS: # Totals: pass:2 fail:3 xfail:0 xpass:0 skip:1 error:0"
+	EOT
+	ok env ARCH=riscv scripts/lanes/stable.sh 6.1.2
+	has "$OUT" "6.1.2      riscv  beta                     before: not ok 2/6       after: ok"
+	is "$(cat "$BUILD/stable-log/6.1.2-riscv-after.config")" "# CONFIG_NEWER is not set"
+	no 1 "before: ok               after: not ok 2/6" env ARCH=riscv FIXED_BY='line 5$' scripts/lanes/stable.sh 6.1.2
+	cd "$here" || exit
+}
