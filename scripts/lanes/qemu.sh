@@ -25,7 +25,8 @@
 # results of the base; SEED, of the random moments; GUEST_KERNEL, the image to boot
 # as the guest, in place of one that is built; VMM_QEMU_DIR, where another QEMU is:
 # DIR/usr/bin/qemu-system-ARCH with DIR/usr/lib and DIR/usr/share/qemu, or the same
-# below DIR/ARCH; libraries that it has not got are Debian's.
+# below DIR/ARCH; libraries that it has not got are Debian's. If it is one of "make qemu",
+# it has rows more, in which it serves starts of CPUs, or is compared with Debian's.
 
 . "$(dirname -- "$0")/../common.sh"
 . "$TOP/scripts/lanes/compare.sh"
@@ -50,7 +51,10 @@ rows_of()
 
 	while read -r set cpus rows; do
 		machine=
-		[ "$set-$2" != aia-full ] || machine=aia
+		case $set-$2 in
+		aia-full|pc-full) machine=$set ;;
+		patched-full) ! is_patched "$1" || machine=patched ;;
+		esac
 		[ "$set" = "$2" ] || [ -n "$machine" ] || continue
 		for n in ${cpus//,/ }; do
 			for row in $rows; do
@@ -81,14 +85,22 @@ wanted()	# wanted NAME: does ROWS name it?
 # qemu_args ARCH [MACHINE]: one to a line
 qemu_args()
 {
+	local program accel=kvm
+
 	facts "$1"
-	printf '%s\n' "/usr/bin/$PROGRAM" -nodefaults -no-user-config -display none \
-		-accel kvm -cpu host -m 128 -kernel /qemu/kernel -L /usr/share/qemu
+	program=/usr/bin/$PROGRAM
+	case ${2:-} in
+	debian) program+=-debian ;;
+	patched) accel+=,user-cpu-start=on ;;
+	esac
+	printf '%s\n' "$program" -nodefaults -no-user-config -display none \
+		-accel "$accel" -cpu host -m 128 -kernel /qemu/kernel -L /usr/share/qemu
 	case $1-${2:-} in
-	riscv-) printf '%s\n' -M virt ;;
 	riscv-aia) printf '%s\n' -M "virt,aia=aplic-imsic" ;;
-	arm64-) printf '%s\n' -M virt,gic-version=3 ;;
-	x86-) printf '%s\n' -M q35 -global ICH9-LPC.disable_s3=0 ;;
+	riscv-*) printf '%s\n' -M virt ;;
+	arm64-*) printf '%s\n' -M virt,gic-version=3 ;;
+	x86-pc) printf '%s\n' -M pc -global PIIX4_PM.disable_s3=0 ;;
+	x86-*) printf '%s\n' -M q35 ;;
 	esac
 	printf 'append=%s panic=-1 loglevel=5 watchdog_thresh=30%s\n' \
 		"$(runner "$1" base -s print-CONSOLE_"$1" | sed 's/ early[a-z]*[^ ]*//')" \
@@ -160,7 +172,14 @@ prepare()
 		pack "$dir/guest" "$root/qemu/initrd-kexec"
 	fi
 	qemu_args "$arch" >"$root/qemu/args"
-	[ "$arch" != riscv ] || qemu_args "$arch" aia >"$root/qemu/args-aia"
+	case $arch in
+	riscv) qemu_args "$arch" aia >"$root/qemu/args-aia" ;;
+	x86) qemu_args "$arch" pc >"$root/qemu/args-pc" ;;
+	esac
+	if is_patched "$arch"; then
+		qemu_args "$arch" patched >"$root/qemu/args-patched"
+		qemu_args "$arch" debian >"$root/qemu/args-debian"
+	fi
 	pack "$root" "$dir/payload.cpio"
 	cat "$BUILD/$arch$SUFFIX/initramfs/base.cpio" "$dir/payload.cpio" >"$dir/initramfs/base.cpio"
 	rm -rf -- "$root" "$dir/payload.cpio"
@@ -213,6 +232,18 @@ results()
 	} | awk '!seen[$1]++'
 }
 
+# figures: what the rows have measured
+figures()
+{
+	local arch on
+
+	for arch in $ARCH; do
+		for on in base series; do
+			sed -n "s/\r\$//; s/.*FIGURE \(.*\)/$arch, on the $on, \1/p" "$OUT/$arch-$on/results/"*.console 2>/dev/null || :
+		done
+	done
+}
+
 compare()
 {
 	local arch
@@ -221,6 +252,7 @@ compare()
 		BETTER=1 side_by_side "$arch" 24 <(lines_of "$HERE/known" "$arch") <(results "$arch" base) <(results "$arch" series)
 	done >"$TABLE"
 	cat "$TABLE"
+	figures
 	awk '{ n++ } / WRONG/ { wrong++ } $3 == "pass" && $4 == "pass" { both++ } $3 == "skip" && $4 == "skip" { skip++ }
 		END { printf "check-qemu: %d rows, %d pass on both, %d skip on both, %d wrong\n", n, both, skip, wrong
 		      exit (wrong || !n) }' "$TABLE"

@@ -150,6 +150,28 @@ test_qemu_boots()
 	has "$list" $'\n-accel\nkvm\n'
 	has "$list" "append=console=ttyS0 panic=-1"
 	has "$list" $'\nmine'
+	hasnt "$list" "args-debian"
+	# One of "make qemu" has rows more, and is compared with Debian's.
+	hasnt "$(env VMM_QEMU_DIR="$WORK/s/qemu" scripts/lanes/qemu.sh rows x86)" patched
+	printf 'char s[] = "user-cpu-start"; int main(int n, char **v) { return s[n]; }' |
+		gcc -x c -static -o "$WORK/s/qemu/usr/bin/qemu-system-x86_64" -
+	cp "$WORK/s/qemu/usr/bin/qemu-system-x86_64" "$CACHE/qemu-amd64-1/usr/bin/"
+	ok env VMM_QEMU_DIR="$WORK/s/qemu" scripts/lanes/qemu.sh rows x86
+	has "$OUT" "start_2_patched row=start cpus=2 count=5 args=/qemu/args-patched"
+	hasnt "$OUT" suspend_refuse
+	hasnt "$(env VMM_QEMU_DIR="$WORK/s/qemu" scripts/lanes/qemu.sh rows x86 short)" patched
+	printf 'FIGURE stops: 2 -> 1\r\nno figure\n' >"$WORK/s/console"
+	mkdir -p "$BUILD/check-qemu/x86-base/results"
+	cp "$WORK/s/console" "$BUILD/check-qemu/x86-base/results/default.console"
+	no 1 "x86, on the base, stops: 2 -> 1" run VMM_QEMU_DIR="$WORK/s/qemu"
+	hasnt "$OUT" "no figure"
+	list=$(cd "$WORK/s" && cpio -i --quiet --to-stdout qemu/args-patched <"$dir/initramfs/base.cpio")
+	has "$list" $'/usr/bin/qemu-system-x86_64\n'
+	has "$list" $'\n-accel\nkvm,user-cpu-start=on\n'
+	list=$(cd "$WORK/s" && cpio -i --quiet --to-stdout qemu/args-debian <"$dir/initramfs/base.cpio")
+	has "$list" $'/usr/bin/qemu-system-x86_64-debian\n'
+	has "$list" $'\n-accel\nkvm\n'
+	has "$(cpio --quiet -t <"$dir/initramfs/base.cpio")" usr/bin/qemu-system-x86_64-debian
 	# What it does without a kernel, and for "make check".
 	rm "$base"
 	no 2 "nothing is built for x86" run

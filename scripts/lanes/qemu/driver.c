@@ -8,7 +8,8 @@
  *	driver row=reset cpus=2 count=20 seed=1 limit=120
  *
  * /qemu/args, or what args= names, has the program and its arguments, one to a
- * line, and the guest's command line as append=.
+ * line, and the guest's command line as append=. The row "cost" compares that
+ * with /qemu/args-debian, and prints lines that begin with "FIGURE".
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -39,15 +40,16 @@ static int ended_with;			/* wait status, once QEMU has ended */
 
 /* What was seen on the console, in all lives of the guest. */
 static int nr_ok, nr_up, nr_kexeced, nr_suspends, nr_resumed, nr_bad;
-static bool booting, was_kexeced;
+static int nr_started, nr_refused, nr_plugged, nr_lines;
+static bool booting, was_kexeced, refusing;
 static int last_line = -1;
 static long loads;
 static char cannot[200];
 
 /* And on QMP. */
-static int nr_resets, nr_suspend_events, nr_panics;
+static int nr_resets, nr_suspend_events, nr_stops, nr_unplugged, nr_panics;
 static char answer[65536];
-static bool answered, refused;
+static bool answered, refused, silent;
 
 static double started;
 
@@ -99,6 +101,7 @@ static void one_line(char *line)
 	char *text;
 	int n;
 
+	nr_lines++;
 	line[strcspn(line, "\r")] = '\0';
 	/* What was sent when the guest was reset has no end: it may be in front. */
 	if (strstr(line, "guest: up ")) {
@@ -128,10 +131,17 @@ static void one_line(char *line)
 		} else if (sscanf(line, "guest: loads %ld", &loads) != 1) {
 			nr_suspends += !strcmp(line, "guest: suspend");
 			nr_resumed += !strcmp(line, "guest: resumed");
+			nr_started += !strcmp(line, "guest: started");
+			nr_plugged += !strcmp(line, "guest: plugged");
+			if (!strncmp(line, "guest: refused ", 15)) {
+				nr_refused++;
+				if (!refusing)
+					bad("guest", line);
+			}
 			if (!strncmp(line, "guest: cannot ", 14))
 				snprintf(cannot, sizeof(cannot), "%s", line + 7);
 		}
-	} else if (is_bad_line(line)) {
+	} else if (is_bad_line(line) && !(refusing && is_refused_start(line))) {
 		bad("log", line);
 	}
 }
@@ -169,6 +179,8 @@ static void one_message(const char *line)
 	if (strstr(line, "\"event\"")) {
 		nr_resets += !!strstr(line, "\"RESET\"");
 		nr_suspend_events += !!strstr(line, "\"SUSPEND\"");
+		nr_stops += !!strstr(line, "\"STOP\"");
+		nr_unplugged += !!strstr(line, "\"DEVICE_DELETED\"");
 		if (strstr(line, "GUEST_PANICKED") || strstr(line, "internal-error")) {
 			nr_panics++;
 			bad("QEMU", line);
@@ -231,12 +243,15 @@ static bool qmp(const char *fmt, ...)
 	len = vsnprintf(text, sizeof(text) - 1, fmt, ap);
 	va_end(ap);
 	text[len++] = '\n';
+	if (silent)
+		return false;
 	answered = false;
 	if (write(to_qemu, text, len) != len)
 		return false;
 	while (!answered) {
 		if (from_qemu < 0 || now() - start > limit) {
 			say("no answer to %.*s", len - 1, text);
+			silent = true;
 			return false;
 		}
 		look(5);
@@ -275,7 +290,7 @@ static void stop_qemu(void)
 static bool start_qemu(bool incoming)
 {
 	static char args[8192];
-	char *argv[96], *arg, number[16], append[1024], *base = "";
+	char *argv[96], *arg, number[64], append[1024], *base = "";
 	int argc = 0, fd, in[2], out[2];
 	ssize_t n;
 
@@ -293,7 +308,11 @@ static bool start_qemu(bool incoming)
 		else
 			argv[argc++] = arg;
 	}
-	snprintf(number, sizeof(number), "%d", cpus);
+	if (strcmp(guest_row, "plug"))
+		snprintf(number, sizeof(number), "%d", cpus);
+	else
+		snprintf(number, sizeof(number), "%d,maxcpus=%d,sockets=%d,cores=1,threads=1",
+			 cpus, cpus + 1, cpus + 1);
 	snprintf(append, sizeof(append), "%s row=%s cpus=%d", base, guest_row, cpus);
 	argv[argc++] = "-smp";
 	argv[argc++] = number;
@@ -328,6 +347,7 @@ static bool start_qemu(bool incoming)
 	}
 	close(in[0]);
 	close(out[1]);
+	silent = false;
 	to_qemu = in[1];
 	from_qemu = out[0];
 	return qmp(EXECUTE("qmp_capabilities"));
@@ -379,6 +399,9 @@ static bool wait_end(void)
 	return !ended_with;
 }
 
+/* Of the last migration, in ms */
+static int downtime;
+
 /* Save into a file, and go on from there in a new QEMU. */
 static bool migrate(bool stopped)
 {
@@ -402,6 +425,8 @@ static bool migrate(bool stopped)
 		look(20);
 	}
 	saved = now();
+	if (strstr(answer, "\"downtime\": "))
+		downtime = atoi(strstr(answer, "\"downtime\": ") + 12);
 	stop_qemu();
 	if (!start_qemu(true))
 		return false;
@@ -463,9 +488,35 @@ static bool row_reboot(void)
 	return true;
 }
 
+/*
+ * Reset the machine, and tell how long that took. What the guest was sending
+ * breaks off, and the next boot's lines follow: even if it had just come up, it is
+ * booting now.
+ */
+static bool reset(double *seconds)
+{
+	double start = now();
+	int before = nr_resets;
+
+	booting = true;
+	if (!qmp(EXECUTE("system_reset")))
+		return false;
+	while (nr_resets == before) {
+		if (!alive() || now() - start > limit) {
+			say("no event RESET");
+			return false;
+		}
+		look(5);
+	}
+	*seconds = now() - start;
+	read_console();
+	booting = true;
+	return true;
+}
+
 static bool row_reset(void)
 {
-	double at;
+	double at, seconds;
 	int i;
 
 	if (!first_boot())
@@ -474,8 +525,7 @@ static bool row_reset(void)
 		at = moment(boot_time * 1.3);
 		say("reset %d of %d after %.3f s", i, count, at);
 		wait_ms(at);
-		booting = true;
-		if (!qmp(EXECUTE("system_reset")))
+		if (!reset(&seconds))
 			return false;
 		/* Each second one follows on a boot that may not be complete. */
 		if (i % 2 && i != count)
@@ -559,21 +609,295 @@ static bool row_kexec(void)
 	return first_boot() && wait_for("boot by kexec", &nr_kexeced, count);
 }
 
+#if defined(__aarch64__)
+/*
+ * The guest waits for an interrupt in KVM, and QEMU does not say so: what says
+ * it is silence. A look at its registers ends the wait.
+ */
+static bool is_suspended(void)
+{
+	double start = now(), told = now();
+	int lines = nr_lines;
+
+	while (now() - told < 3) {
+		if (!alive() || now() - start > limit)
+			return false;
+		look(20);
+		if (nr_lines != lines)
+			told = now();
+		lines = nr_lines;
+	}
+	return true;
+}
+
+static bool wake(void)
+{
+	return qmp(EXECUTE("stop")) && qmp(EXECUTE("cont"));
+}
+#else
+static bool is_suspended(void)
+{
+	static int events;
+
+	return wait_for("event SUSPEND", &nr_suspend_events, ++events);
+}
+
+static bool wake(void)
+{
+	return qmp(EXECUTE("system_wakeup"));
+}
+#endif
+
+/* From "guest: suspend" on */
+static bool suspend_and_resume(int i)
+{
+	if (!wait_for("suspend", &nr_suspends, i) || !is_suspended())
+		return false;
+	wait_ms(moment(0.5));
+	if (nr_resumed >= nr_suspends) {
+		bad("guest", "resumed before it was woken up");
+		return false;
+	}
+	if (!wake() || !wait_for("resume", &nr_resumed, nr_resumed + 1) || !next_ok())
+		return false;
+	say("suspended and resumed");
+	return true;
+}
+
 static bool row_suspend(void)
 {
 	int i;
 
 	if (!first_boot())
 		return false;
-	for (i = 1; i <= count; i++) {
-		if (!wait_for("suspend", &nr_suspends, i) ||
-		    !wait_for("event SUSPEND", &nr_suspend_events, i))
+	for (i = 1; i <= count; i++)
+		if (!suspend_and_resume(i))
 			return false;
-		wait_ms(moment(0.5));
-		if (!qmp(EXECUTE("system_wakeup")) || !wait_for("resume", &nr_resumed, i) || !next_ok())
-			return false;
-		say("suspended and resumed");
+	return true;
+}
+
+/* What QEMU, with user-cpu-start=on, does when the guest starts a CPU, or suspends it. */
+static bool set_policy(int cpu, const char *policy)
+{
+	static char path[200];
+	char *p;
+
+	if (!qmp(EXECUTE("query-cpus-fast")))
+		return false;
+	for (p = answer; (p = strstr(p, "\"qom-path\": \"")) && cpu; cpu--)
+		p++;
+	if (!p || sscanf(p, "\"qom-path\": \"%199[^\"]", path) != 1)
+		return false;
+	if (!qmp("{\"execute\": \"qom-set\", \"arguments\": {\"path\": \"%s\", "
+		 "\"property\": \"kvm-start\", \"value\": \"%s\"}}", path, policy)) {
+		snprintf(cannot, sizeof(cannot), "cannot be refused a CPU: %.100s", answer);
+		return false;
 	}
+	say("starts of CPU: %s", policy);
+	return true;
+}
+
+/* Refuse a start of CPU 1, allow one, and hold one. */
+static bool row_start(void)
+{
+	int i, lines, stops;
+
+	if (!first_boot())
+		return false;
+	for (i = 1; i <= count; i++) {
+		refusing = true;
+		if (!set_policy(1, "refuse") || !wait_for("refusal", &nr_refused, nr_refused + 1) ||
+		    !set_policy(1, "allow") || !wait_for("start", &nr_started, nr_started + 1))
+			return false;
+		refusing = false;
+		if (!next_ok())
+			return false;
+
+		stops = nr_stops;
+		if (!set_policy(1, "hold") || !wait_for("held start", &nr_stops, stops + 1) ||
+		    !qmp(EXECUTE("query-status")))
+			return false;
+		if (!strstr(answer, "\"debug\"")) {
+			bad("QEMU", answer);
+			return false;
+		}
+		read_console();
+		lines = nr_lines;
+		wait_ms(0.5);
+		if (nr_lines != lines)
+			bad("guest", "runs while the start of its CPU is held");
+		if (!set_policy(1, "allow") || !qmp(EXECUTE("cont")) ||
+		    !wait_for("start", &nr_started, nr_started + 1) || !next_ok())
+			return false;
+		say("refused, started, held, and started");
+	}
+	return true;
+}
+
+/* Refuse what the guest suspends with, then allow it. */
+static bool row_suspend_refuse(void)
+{
+	int i;
+
+	if (!first_boot())
+		return false;
+	for (i = 1; i <= count; i++) {
+		refusing = true;
+		if (!set_policy(0, "refuse") || !wait_for("refusal", &nr_refused, nr_refused + 1) ||
+		    !next_ok() || !set_policy(0, "allow") ||
+		    !suspend_and_resume(nr_suspends + 1))
+			return false;
+		refusing = false;
+	}
+	return true;
+}
+
+/* A CPU comes and goes; there are resets when it is there and when it is not. */
+static bool row_plug(void)
+{
+	double seconds;
+	int i;
+
+	if (!first_boot())
+		return false;
+	for (i = 1; i <= count; i++) {
+		if (!qmp("{\"execute\": \"device_add\", \"arguments\": {\"driver\": \"host-x86_64-cpu\", "
+			 "\"id\": \"more\", \"socket-id\": %d, \"core-id\": 0, \"thread-id\": 0}}", cpus) ||
+		    !wait_for("CPU", &nr_plugged, nr_plugged + 1) || !next_ok())
+			return false;
+		if (i % 2 && (!reset(&seconds) ||
+			      !wait_for("CPU after a reset", &nr_plugged, nr_plugged + 1) || !next_ok()))
+			return false;
+		if (!qmp("{\"execute\": \"device_del\", \"arguments\": {\"id\": \"more\"}}") ||
+		    !wait_for("CPU unplugged", &nr_unplugged, i) || !next_ok())
+			return false;
+		if (i % 3 && (!reset(&seconds) ||
+			      !wait_for("boot", &nr_up, nr_up + 1) || !next_ok()))
+			return false;
+	}
+	return true;
+}
+
+/* What a reset, a stop and a migration cost with one of two QEMUs */
+#define MOST	64
+
+struct cost {
+	double reset[MOST], stop[MOST], down[MOST];
+	int nr_resets, nr_stops, nr_downs, ioctls;
+};
+
+static int compare_doubles(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static double median(double *v, int n)
+{
+	qsort(v, n, sizeof(*v), compare_doubles);
+	return n ? v[n / 2] : 0;
+}
+
+static bool trace(const char *name, bool enable)
+{
+	return qmp("{\"execute\": \"trace-event-set-state\", \"arguments\": "
+		   "{\"name\": \"%s*\", \"enable\": %s}}", name, enable ? "true" : "false");
+}
+
+/* The lines of the log after @from that have one of the events */
+static int count_lines(long from)
+{
+	FILE *f = fopen(ERRORS, "re");
+	char line[512];
+	int n = 0;
+
+	if (!f)
+		return -1;
+	fseek(f, from, SEEK_SET);
+	while (fgets(line, sizeof(line), f)) {
+		if (!strstr(line, "kvm_vcpu_ioctl") && !strstr(line, "kvm_cpu_reset"))
+			continue;
+		line[strcspn(line, "\n")] = '\0';
+		if (++n <= 10)
+			say("%s", line);
+	}
+	fclose(f);
+	return n;
+}
+
+/* It is stopped: whatever a vCPU's ioctl does has to do with the reset. */
+static bool count_ioctls(int *ioctls)
+{
+	struct stat st = { };
+	double unused;
+
+	stat(ERRORS, &st);
+	if (!trace("kvm_vcpu_ioctl", true) || !trace("kvm_cpu_reset", true) ||
+	    !reset(&unused) ||
+	    !trace("kvm_vcpu_ioctl", false) || !trace("kvm_cpu_reset", false))
+		return false;
+	*ioctls = count_lines(st.st_size);
+	return true;
+}
+
+static bool costs_of(const char *args, struct cost *cost)
+{
+	int i;
+
+	args_file = args;
+	if (!first_boot())
+		return false;
+	for (i = 0; i < count && cost->nr_stops < MOST; i++) {
+		double start;
+
+		wait_ms(moment(0.2));
+		start = now();
+		if (!qmp(EXECUTE("stop")))
+			return false;
+		cost->stop[cost->nr_stops++] = now() - start;
+		/* The first reset after it has run takes as long as it does. */
+		if (cost->nr_resets < MOST && !reset(&cost->reset[cost->nr_resets++]))
+			return false;
+		if (!i && !count_ioctls(&cost->ioctls))
+			return false;
+		if (!qmp(EXECUTE("cont")) || !wait_for("boot", &nr_up, nr_up + 1) || !next_ok())
+			return false;
+		if (!migrate(false) || !next_ok())
+			return false;
+		if (cost->nr_downs < MOST)
+			cost->down[cost->nr_downs++] = downtime;
+	}
+	stop_qemu();
+	return true;
+}
+
+static void figure(const char *what, double debian, double again, double patched)
+{
+	printf("FIGURE %d CPUs, %s: %.3g -> %.3g ms, ratio %.2f (Debian's once more: %.2f)\n", cpus,
+	       what, debian, patched, debian ? patched / debian : 0, debian ? again / debian : 0);
+}
+
+static bool row_cost(void)
+{
+	static struct cost debian, again, patched;
+	const char *args = args_file;
+
+	if (access("/qemu/args-debian", R_OK)) {
+		snprintf(cannot, sizeof(cannot), "cannot be compared: there is one QEMU");
+		return false;
+	}
+	if (!costs_of("/qemu/args-debian", &debian) || !costs_of(args, &patched) ||
+	    !costs_of("/qemu/args-debian", &again))
+		return false;
+	printf("FIGURE %d CPUs, ioctls of a system_reset, per vCPU: %.1f -> %.1f\n", cpus,
+	       (double)debian.ioctls / cpus, (double)patched.ioctls / cpus);
+	figure("system_reset", 1e3 * median(debian.reset, debian.nr_resets),
+	       1e3 * median(again.reset, again.nr_resets), 1e3 * median(patched.reset, patched.nr_resets));
+	figure("stop", 1e3 * median(debian.stop, debian.nr_stops),
+	       1e3 * median(again.stop, again.nr_stops), 1e3 * median(patched.stop, patched.nr_stops));
+	figure("downtime of a migration", median(debian.down, debian.nr_downs),
+	       median(again.down, again.nr_downs), median(patched.down, patched.nr_downs));
 	return true;
 }
 
@@ -590,6 +914,11 @@ static const struct {
 	{ "save-start", "start", row_save },
 	{ "save-load", "load", row_save },
 	{ "suspend", "suspend", row_suspend },
+	{ "suspend-refuse", "suspend-refuse", row_suspend_refuse },
+	{ "start", "start-one", row_start },
+	{ "plug", "plug", row_plug },
+	{ "nested", "nested", row_reset },
+	{ "cost", "load", row_cost },
 	{ "kexec", "kexec", row_kexec },
 };
 

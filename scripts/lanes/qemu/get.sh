@@ -71,24 +71,44 @@ get()
 	trap - EXIT
 }
 
-# root_of ARCH TO: what the virtual machine gets
-root_of()
+# vmm_dir ARCH: what VMM_QEMU_DIR has of it
+vmm_dir()
 {
-	local dir from debian
+	local from
 
-	facts "$1"
-	if [ -z "$VMM_QEMU_DIR" ]; then
-		dir=$(get "$1")
-		mkdir -p "$2"
-		cp -r -- "$dir/." "$2"
-		rm -f "$2/complete"
-		return
-	fi
 	for from in "$VMM_QEMU_DIR/$1" "$VMM_QEMU_DIR"; do
 		[ ! -x "$from/usr/bin/$PROGRAM" ] || break
 	done
 	[ -x "$from/usr/bin/$PROGRAM" ] || die "VMM_QEMU_DIR=$VMM_QEMU_DIR has no usr/bin/$PROGRAM" "make qemu"
+	printf '%s\n' "$from"
+}
+
+# is_patched ARCH: is VMM_QEMU_DIR a QEMU of "make qemu"?
+is_patched()
+{
+	local from
+
+	[ -n "$VMM_QEMU_DIR" ] || return 1
+	facts "$1"
+	from=$(vmm_dir "$1")
+	grep -q user-cpu-start "$from/usr/bin/$PROGRAM"
+}
+
+# root_of ARCH TO: what the virtual machine gets
+root_of()
+{
+	local from debian
+
+	facts "$1"
 	debian=$(get "$1")
+	mkdir -p "$2"
+	if [ -z "$VMM_QEMU_DIR" ] || is_patched "$1"; then
+		cp -r -- "$debian/." "$2"
+		rm -f "$2/complete"
+	fi
+	[ -n "$VMM_QEMU_DIR" ] || return 0
+	! is_patched "$1" || mv -- "$2/usr/bin/$PROGRAM" "$2/usr/bin/$PROGRAM-debian"
+	from=$(vmm_dir "$1")
 	copy_closure "$from" "$PROGRAM" "$2" "$debian"
 	copy_firmware "$debian" "$2" "${FIRMWARE[@]}"
 	copy_firmware "$from" "$2" "${FIRMWARE[@]}"

@@ -20,6 +20,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kexec.h>
+#if defined(__x86_64__)
+#include <linux/kvm.h>
+#endif
 #include <linux/membarrier.h>
 #include <pthread.h>
 #include <sched.h>
@@ -30,6 +33,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
@@ -46,6 +50,7 @@
 #define MAX_CPUS	8
 
 static int cpus, number, kmsg, nr_bad;
+static bool start_one, plug;	/* the row: CPU 1 is started, or CPUs come and go */
 
 static double now(void)
 {
@@ -131,7 +136,8 @@ static void read_kmsg(void)
 		if (!msg || strtoul(record, NULL, 10) > 4)
 			continue;
 		msg[1 + strcspn(msg + 1, "\n")] = '\0';
-		if (is_bad_line(msg + 1))
+		/* The other side knows whether it has refused it. */
+		if (is_bad_line(msg + 1) && !(start_one && is_refused_start(msg + 1)))
 			bad("log: %s", msg + 1);
 	}
 }
@@ -284,7 +290,7 @@ static void pattern_line(void)
 
 static void health(void)
 {
-	char online[64] = "?", want[16], ticks[128] = "";
+	char online[64] = "?", want[16], ticks[128] = "", source[32] = "?";
 	double clock = 0, start = now();
 	int a, b, ipis = 0, before = nr_bad;
 	size_t len = 0;
@@ -293,7 +299,7 @@ static void health(void)
 	pattern_line();
 	get("/sys/devices/system/cpu/online", online, sizeof(online));
 	snprintf(want, sizeof(want), cpus > 1 ? "0-%d" : "0", cpus - 1);
-	if (strcmp(online, want))
+	if (!plug && strcmp(online, want))
 		bad("online are CPUs %s, not %s", online, want);
 	for (a = 0; a < cpus; a++)
 		len += snprintf(ticks + len, sizeof(ticks) - len, "%s%ld",
@@ -304,9 +310,10 @@ static void health(void)
 				ipis += two_cpus(a, b);
 	on_cpu(0);
 	read_kmsg();
+	get("/sys/devices/system/clocksource/clocksource0/current_clocksource", source, sizeof(source));
 	if (before == nr_bad)
-		say("guest: %d ok cpus=%d online=%s clock=%.3f ticks=%s ipi=%d took=%.3f\n",
-		    number, cpus, online, now(), ticks, ipis, now() - start);
+		say("guest: %d ok cpus=%d online=%s clock=%.3f(%s) ticks=%s ipi=%d took=%.3f\n",
+		    number, cpus, online, now(), source, ticks, ipis, now() - start);
 }
 
 /* ---- what it does -------------------------------------------------------- */
@@ -516,7 +523,7 @@ static void kexec(void)
 	leave(RB_KEXEC);
 }
 
-static void suspend(void)
+static void suspend(bool may_fail)
 {
 	char deep[64] = "", states[64] = "";
 	int err;
@@ -532,11 +539,122 @@ static void suspend(void)
 	fsync(1);
 	usleep(50000);
 	err = put("/sys/power/state", "mem");
-	if (err)
-		bad("suspend: %s", strerror(-err));
-	else
+	if (!err)
 		say("guest: resumed\n");
+	else if (may_fail)
+		say("guest: refused to suspend: %s\n", strerror(-err));
+	else
+		bad("suspend: %s", strerror(-err));
 }
+
+/* Until it has started: it may be refused. */
+static void start_cpu_1(void)
+{
+	static const char path[] = "/sys/devices/system/cpu/cpu1/online";
+	int err = put(path, "0");
+
+	if (err) {
+		say("guest: cannot take CPUs offline\n");
+		return;
+	}
+	while ((err = put(path, "1"))) {
+		say("guest: refused CPU 1: %s\n", strerror(-err));
+		usleep(100000);
+	}
+	say("guest: started\n");
+}
+
+/* The CPU after the last may be there, once, until it is unplugged. */
+static void look_for_cpu(void)
+{
+	static bool there;
+	char path[64], online[8] = "";
+	double clock = 0;
+	int err;
+
+	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/online", cpus);
+	if (get(path, online, sizeof(online))) {
+		there = false;
+		return;
+	}
+	if (there)
+		return;
+	there = true;
+	if (!atoi(online)) {
+		err = put(path, "1");
+		if (err)
+			bad("CPU %d, which was plugged, does not come up: %s", cpus, strerror(-err));
+	}
+	one_cpu(cpus, &clock);
+	two_cpus(0, cpus);
+	on_cpu(0);
+	say("guest: plugged\n");
+}
+
+#if defined(__x86_64__)
+/*
+ * A guest of this guest on each CPU, which never leaves it but for OUT and the
+ * interrupts of its host.
+ */
+static void nested(void)
+{
+	static const uint8_t code[] = { 0x40, 0xe6, 0x10, 0xb9, 0x00, 0x10, 0xe2, 0xfe, 0xeb, 0xf6 };
+	struct kvm_userspace_memory_region region = { .memory_size = 4096 };
+	int cpu, kvm, vm, vcpu, size;
+	struct kvm_sregs sregs;
+	struct kvm_run *run;
+	long exits = 0;
+	double told;
+
+	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (kvm < 0) {
+		say("guest: cannot have a guest of its own: %s\n", strerror(errno));
+		return;
+	}
+	for (cpu = 0; cpu < cpus; cpu++) {
+		if (fork())
+			continue;
+		on_cpu(cpu);
+		vm = ioctl(kvm, KVM_CREATE_VM, 0);
+		region.userspace_addr = (uintptr_t)mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+							MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		memcpy((void *)(uintptr_t)region.userspace_addr, code, sizeof(code));
+		vcpu = vm < 0 || ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) ? -1 :
+		       ioctl(vm, KVM_CREATE_VCPU, 0);
+		size = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+		run = vcpu < 0 ? MAP_FAILED : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
+		if (run == MAP_FAILED || ioctl(vcpu, KVM_GET_SREGS, &sregs)) {
+			bad("no guest on CPU %d: %s", cpu, strerror(errno));
+			_exit(1);
+		}
+		sregs.cs.base = 0;
+		sregs.cs.selector = 0;
+		if (ioctl(vcpu, KVM_SET_SREGS, &sregs) ||
+		    ioctl(vcpu, KVM_SET_REGS, &(struct kvm_regs){ .rflags = 2 })) {
+			bad("no registers of the guest on CPU %d: %s", cpu, strerror(errno));
+			_exit(1);
+		}
+		for (told = now();;) {
+			if (ioctl(vcpu, KVM_RUN, 0) || run->exit_reason != KVM_EXIT_IO || run->io.port != 0x10 ||
+			    *((uint8_t *)run + run->io.data_offset) != (uint8_t)(exits + 1)) {
+				bad("the guest of CPU %d, after %ld exits: exit %d, %s", cpu, exits,
+				    run->exit_reason, strerror(errno));
+				_exit(1);
+			}
+			exits++;
+			if (now() - told > 1) {
+				told = now();
+				say("guest: nested %ld\n", exits);
+			}
+		}
+	}
+}
+#else
+static void nested(void)
+{
+	say("guest: cannot have a guest of its own\n");
+}
+#endif
 
 int main(void)
 {
@@ -559,6 +677,8 @@ int main(void)
 	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (!row)
 		row = "?";
+	start_one = !strcmp(row, "start-one");
+	plug = !strcmp(row, "plug");
 	cpus = number_of("cpus", 1);
 	if (cpus > MAX_CPUS)
 		cpus = MAX_CPUS;
@@ -568,6 +688,8 @@ int main(void)
 
 	if (!strcmp(row, "load"))
 		hammer();
+	if (!strcmp(row, "nested"))
+		nested();
 	if (!strcmp(row, "busy") && !access("/sys/devices/system/cpu/cpu1/online", W_OK))
 		row = "start";
 	for (;;) {
@@ -581,7 +703,13 @@ int main(void)
 			leave(RB_AUTOBOOT);
 		}
 		if (!strcmp(row, "suspend"))
-			suspend();
+			suspend(false);
+		if (!strcmp(row, "suspend-refuse"))
+			suspend(true);
+		if (start_one)
+			start_cpu_1();
+		if (plug)
+			look_for_cpu();
 		if (!strcmp(row, "hotplug"))
 			cpus_off_and_on();
 		if (!strcmp(row, "start"))

@@ -51,3 +51,11 @@ static inline bool is_bad_line(const char *line)
 			return true;
 	return false;
 }
+
+/* What Linux says if it starts a CPU and that is refused */
+static inline bool is_refused_start(const char *line)
+{
+	return strstr(line, "failed to come online") || strstr(line, "failed to boot") ||
+	       strstr(line, "failed to start") || strstr(line, "failed to report alive") ||
+	       strstr(line, "do_boot_cpu failed");
+}
