@@ -124,24 +124,24 @@ runner()
 
 tree_of() { if [ "$1" = base ]; then ON=base "$TOP/scripts/check.sh" base-path; else printf '%s\n' "$TREE"; fi; }
 
-# guest_kernel ARCH: of the base, with what the rows need
+# guest_kernel ARCH: of the series, whose topic riscv-suspend lets a guest of riscv
+# resume, with what the rows need
 guest_kernel()
 {
-	local tree dir
+	local dir
 
 	if [ -n "${GUEST_KERNEL:-}" ]; then
 		[ -r "$GUEST_KERNEL" ] || die "GUEST_KERNEL=$GUEST_KERNEL cannot be read" "leave it empty, or name an image"
 		printf '%s\n' "$GUEST_KERNEL"
 		return
 	fi
-	tree=$(tree_of base)
-	dir=$tree/out-$1$SUFFIX-guest
+	dir=$TREE/out-$1$SUFFIX-guest
 	cat -- "$HERE/guest.config" >"$OUT/$1-guest.config"
 	[ ! -e "$HERE/guest-$1.config" ] || cat -- "$HERE/guest-$1.config" >>"$OUT/$1-guest.config"
-	runner "$1" base kernel "KERNEL_BUILD_PATH=$dir" "BUILD_PATH=$OUT/$1-guest" \
+	runner "$1" series kernel "KERNEL_BUILD_PATH=$dir" "BUILD_PATH=$OUT/$1-guest" \
 		"KCONFIG_FRAGMENT=$OUT/$1-guest.config" >&2 || DIE_STATUS=3 \
 		die "the guest's kernel does not build for $1" "see $OUT/$1-guest/logs"
-	image_of "$tree" "$1" "$SUFFIX-guest"
+	image_of "$TREE" "$1" "$SUFFIX-guest"
 }
 
 pack()		# pack DIRECTORY ARCHIVE
