@@ -39,7 +39,7 @@ static int to_qemu = -1, from_qemu = -1, console = -1;
 static int ended_with;			/* wait status, once QEMU has ended */
 
 /* What was seen on the console, in all lives of the guest. */
-static int nr_ok, nr_up, nr_kexeced, nr_suspends, nr_resumed, nr_bad;
+static int nr_ok, nr_up, nr_kexeced, nr_resumed, nr_bad;
 static int nr_started, nr_refused, nr_plugged, nr_lines;
 static bool booting, was_kexeced, refusing;
 static int last_line = -1;
@@ -129,7 +129,6 @@ static void one_line(char *line)
 		} else if (!strncmp(text, " BAD ", 5)) {
 			bad("guest", line);
 		} else if (sscanf(line, "guest: loads %ld", &loads) != 1) {
-			nr_suspends += !strcmp(line, "guest: suspend");
 			nr_resumed += !strcmp(line, "guest: resumed");
 			nr_started += !strcmp(line, "guest: started");
 			nr_plugged += !strcmp(line, "guest: plugged");
@@ -146,16 +145,17 @@ static void one_line(char *line)
 	}
 }
 
+static size_t console_len;		/* of a line that is not complete */
+
 static void read_console(void)
 {
 	static char buf[65536];
-	static size_t len;
+	size_t len = console_len;
 	char *line, *end;
 	ssize_t n;
 
 	if (console < 0) {
 		console = open(CONSOLE, O_RDONLY | O_CLOEXEC);
-		len = 0;
 		if (console < 0)
 			return;
 	}
@@ -170,6 +170,7 @@ static void read_console(void)
 		if (len == sizeof(buf) - 1)
 			len = 0;
 	}
+	console_len = len;
 }
 
 /* ---- QEMU ---------------------------------------------------------------- */
@@ -302,6 +303,11 @@ static bool start_qemu(bool incoming)
 	}
 	close(fd);
 	args[n] = '\0';
+	if (!incoming) {
+		/* What the one before it was sending has no end. */
+		console_len = 0;
+		booting = true;
+	}
 	for (arg = strtok(args, "\n"); arg && argc < 64; arg = strtok(NULL, "\n")) {
 		if (!strncmp(arg, "append=", 7))
 			base = arg + 7;
@@ -623,6 +629,8 @@ static bool is_suspended(void)
 		if (!alive() || now() - start > limit)
 			return false;
 		look(20);
+		if (cannot[0])
+			return false;
 		if (nr_lines != lines)
 			told = now();
 		lines = nr_lines;
@@ -632,7 +640,8 @@ static bool is_suspended(void)
 
 static bool wake(void)
 {
-	return qmp(EXECUTE("stop")) && qmp(EXECUTE("cont"));
+	return qmp("{\"execute\": \"human-monitor-command\", \"arguments\": "
+		   "{\"command-line\": \"info registers -a\"}}");
 }
 #else
 static bool is_suspended(void)
@@ -648,17 +657,19 @@ static bool wake(void)
 }
 #endif
 
-/* From "guest: suspend" on */
-static bool suspend_and_resume(int i)
+/* The guest is going to suspend, or already has. */
+static bool suspend_and_resume(void)
 {
-	if (!wait_for("suspend", &nr_suspends, i) || !is_suspended())
+	int resumed = nr_resumed;
+
+	if (!is_suspended())
 		return false;
 	wait_ms(moment(0.5));
-	if (nr_resumed >= nr_suspends) {
+	if (nr_resumed != resumed) {
 		bad("guest", "resumed before it was woken up");
 		return false;
 	}
-	if (!wake() || !wait_for("resume", &nr_resumed, nr_resumed + 1) || !next_ok())
+	if (!wake() || !wait_for("resume", &nr_resumed, resumed + 1) || !next_ok())
 		return false;
 	say("suspended and resumed");
 	return true;
@@ -671,7 +682,7 @@ static bool row_suspend(void)
 	if (!first_boot())
 		return false;
 	for (i = 1; i <= count; i++)
-		if (!suspend_and_resume(i))
+		if (!suspend_and_resume())
 			return false;
 	return true;
 }
@@ -745,7 +756,7 @@ static bool row_suspend_refuse(void)
 		refusing = true;
 		if (!set_policy(0, "refuse") || !wait_for("refusal", &nr_refused, nr_refused + 1) ||
 		    !next_ok() || !set_policy(0, "allow") ||
-		    !suspend_and_resume(nr_suspends + 1))
+		    !suspend_and_resume())
 			return false;
 		refusing = false;
 	}
