@@ -852,7 +852,16 @@ static bool count_ioctls(int *ioctls)
 	return true;
 }
 
-/* Debian's QEMU does not migrate riscv guests of more than one CPU. */
+/*
+ * Debian's QEMU does not migrate riscv guests of more than one CPU, and leaves a CPU
+ * that it resets in user mode if it was there: the load is one too many.
+ */
+#if defined(__riscv)
+#define COST_GUEST "cost"
+#else
+#define COST_GUEST "load"
+#endif
+
 static bool migrates(const char *args)
 {
 #if defined(__riscv)
@@ -946,7 +955,7 @@ static const struct {
 	{ "start", "start-one", row_start },
 	{ "plug", "plug", row_plug },
 	{ "nested", "nested", row_reset },
-	{ "cost", "load", row_cost },
+	{ "cost", COST_GUEST, row_cost },
 	{ "kexec", "kexec", row_kexec },
 };
 
