@@ -523,7 +523,7 @@ static bool reset(double *seconds)
 static bool row_reset(void)
 {
 	double at, seconds;
-	int i;
+	int i, boots;
 
 	if (!first_boot())
 		return false;
@@ -531,12 +531,13 @@ static bool row_reset(void)
 		at = moment(boot_time * 1.3);
 		say("reset %d of %d after %.3f s", i, count, at);
 		wait_ms(at);
+		boots = nr_up;
 		if (!reset(&seconds))
 			return false;
 		/* Each second one follows on a boot that may not be complete. */
 		if (i % 2 && i != count)
 			continue;
-		if (!wait_for("boot", &nr_up, nr_up + 1) || !next_ok())
+		if (!wait_for("boot", &nr_up, boots + 1) || !next_ok())
 			return false;
 	}
 	return true;
@@ -711,14 +712,16 @@ static bool set_policy(int cpu, const char *policy)
 /* Refuse a start of CPU 1, allow one, and hold one. */
 static bool row_start(void)
 {
-	int i, lines, stops;
+	int i, lines, stops, starts;
 
 	if (!first_boot())
 		return false;
 	for (i = 1; i <= count; i++) {
 		refusing = true;
-		if (!set_policy(1, "refuse") || !wait_for("refusal", &nr_refused, nr_refused + 1) ||
-		    !set_policy(1, "allow") || !wait_for("start", &nr_started, nr_started + 1))
+		if (!set_policy(1, "refuse") || !wait_for("refusal", &nr_refused, nr_refused + 1))
+			return false;
+		starts = nr_started;
+		if (!set_policy(1, "allow") || !wait_for("start", &nr_started, starts + 1))
 			return false;
 		refusing = false;
 		if (!next_ok())
@@ -737,8 +740,9 @@ static bool row_start(void)
 		wait_ms(0.5);
 		if (nr_lines != lines)
 			bad("guest", "runs while the start of its CPU is held");
+		starts = nr_started;
 		if (!set_policy(1, "allow") || !qmp(EXECUTE("cont")) ||
-		    !wait_for("start", &nr_started, nr_started + 1) || !next_ok())
+		    !wait_for("start", &nr_started, starts + 1) || !next_ok())
 			return false;
 		say("refused, started, held, and started");
 	}
@@ -767,23 +771,25 @@ static bool row_suspend_refuse(void)
 static bool row_plug(void)
 {
 	double seconds;
-	int i;
+	int i, before;
 
 	if (!first_boot())
 		return false;
 	for (i = 1; i <= count; i++) {
+		before = nr_plugged;
 		if (!qmp("{\"execute\": \"device_add\", \"arguments\": {\"driver\": \"host-x86_64-cpu\", "
 			 "\"id\": \"more\", \"socket-id\": %d, \"core-id\": 0, \"thread-id\": 0}}", cpus) ||
-		    !wait_for("CPU", &nr_plugged, nr_plugged + 1) || !next_ok())
+		    !wait_for("CPU", &nr_plugged, before + 1) || !next_ok())
 			return false;
 		if (i % 2 && (!reset(&seconds) ||
-			      !wait_for("CPU after a reset", &nr_plugged, nr_plugged + 1) || !next_ok()))
+			      !wait_for("CPU after a reset", &nr_plugged, before + 2) || !next_ok()))
 			return false;
 		if (!qmp("{\"execute\": \"device_del\", \"arguments\": {\"id\": \"more\"}}") ||
 		    !wait_for("CPU unplugged", &nr_unplugged, i) || !next_ok())
 			return false;
+		before = nr_up;
 		if (i % 3 && (!reset(&seconds) ||
-			      !wait_for("boot", &nr_up, nr_up + 1) || !next_ok()))
+			      !wait_for("boot", &nr_up, before + 1) || !next_ok()))
 			return false;
 	}
 	return true;
@@ -826,18 +832,16 @@ static int count_lines(long from)
 	if (!f)
 		return -1;
 	fseek(f, from, SEEK_SET);
-	while (fgets(line, sizeof(line), f)) {
-		if (!strstr(line, "kvm_vcpu_ioctl") && !strstr(line, "kvm_cpu_reset"))
-			continue;
-		line[strcspn(line, "\n")] = '\0';
-		if (++n <= 10)
-			say("%s", line);
-	}
+	while (fgets(line, sizeof(line), f))
+		n += strstr(line, "kvm_vcpu_ioctl") || strstr(line, "kvm_cpu_reset");
 	fclose(f);
 	return n;
 }
 
-/* It is stopped: whatever a vCPU's ioctl does has to do with the reset. */
+/*
+ * It is stopped: whatever a vCPU's ioctl does has to do with the reset. The request
+ * to KVM itself is traced as kvm_cpu_reset.
+ */
 static bool count_ioctls(int *ioctls)
 {
 	struct stat st = { };
@@ -867,7 +871,7 @@ static bool can_go_on(const char *args)
 
 static bool costs_of(const char *args, struct cost *cost)
 {
-	int i;
+	int i, boots;
 
 	args_file = args;
 	if (!first_boot())
@@ -891,7 +895,8 @@ static bool costs_of(const char *args, struct cost *cost)
 				return false;
 			continue;
 		}
-		if (!qmp(EXECUTE("cont")) || !wait_for("boot", &nr_up, nr_up + 1) || !next_ok())
+		boots = nr_up;
+		if (!qmp(EXECUTE("cont")) || !wait_for("boot", &nr_up, boots + 1) || !next_ok())
 			return false;
 		if (!migrate(false) || !next_ok())
 			return false;
