@@ -341,19 +341,35 @@ one_line()
 	esac
 }
 
+# What the kernel says if something is wrong with it.
+trouble='Kernel panic|kernel BUG|BUG: |Oops|Unable to handle|Internal error'
+trouble+='|HYP panic|hyp BUG|WARNING: |stall'
+
+console_since()		# console_since TEST
+{
+	tr -d '\r\000' < "$console" 2> /dev/null |
+	awk -v test="$1" '
+	test != "" && index($0, "kselftest: " test " starts") {
+		n = 0
+		next
+	}
+	{ line[++n] = $0 }
+	END {
+		for (i = 1; i <= n; i++)
+			print line[i]
+	}'
+}
+
+first_trouble()		# first_trouble TEST
+{
+	console_since "$1" | grep -E -m 1 "$trouble" | sed 's/^\[[ 0-9.]*\] //'
+}
+
 # The part of the console log that tells most about an early end.
 quote_console()		# quote_console TEST
 {
-	local bad='Kernel panic|kernel BUG|BUG: |Oops|Unable to handle'
-
-	bad+='|Internal error|HYP panic|hyp BUG|WARNING: |stall'
-	tr -d '\r\000' < "$console" 2> /dev/null |
-	awk -v test="$1" -v bad="$bad" '
-	test != "" && index($0, "kselftest: " test " starts") {
-		n = 0
-		hit = 0
-		next
-	}
+	console_since "$1" |
+	awk -v bad="$trouble" '
 	{ line[++n] = $0 }
 	!hit && $0 ~ bad { hit = n }
 	END {
@@ -479,7 +495,9 @@ boot()
 			what="the run ended early${current:+ in $current}: QEMU was"
 			what+=" told to by $(sed -n 's/.*terminating on //p' "$qemu_log")"
 		else
-			what="the run ended early${current:+ in $current}: panic or reset"
+			what=$(first_trouble "$current")
+			what=": ${what:-panic or reset}"
+			what="the run ended early${current:+ in $current}$what"
 		fi
 		[ -z "$current" ] || result "$current" "ended early"
 		say "$what" >&2
