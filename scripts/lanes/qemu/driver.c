@@ -1024,6 +1024,28 @@ static void print_answer(void)
 	putchar('\n');
 }
 
+/*
+ * x86 corrects the frequency of its TSC a second or two after the boot. A VM that
+ * was created before is told the wrong one; KVM then "catches up", and the timers
+ * of its guest stand still for a minute.
+ */
+static void wait_for_tsc(void)
+{
+	char name[32] = "";
+	int i, fd;
+
+	for (i = 0; i < 100; i++) {
+		fd = open("/sys/devices/system/clocksource/clocksource0/current_clocksource",
+			  O_RDONLY | O_CLOEXEC);
+		if (fd < 0 || read(fd, name, sizeof(name) - 1) <= 0)
+			say("no clocksource: %s", strerror(errno));
+		close(fd);
+		if (strncmp(name, "tsc-early", 9))
+			break;
+		usleep(100000);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	bool done = false;
@@ -1051,6 +1073,7 @@ int main(int argc, char **argv)
 		else if (!strcmp(argv[i], "seed"))
 			seed = strtoull(value, NULL, 0) * 0x9e3779b97f4a7c15ULL | 1;
 	}
+	wait_for_tsc();
 	started = now();
 	unlink(CONSOLE);
 	unlink(ERRORS);
